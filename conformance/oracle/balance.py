@@ -1,0 +1,210 @@
+"""Backward by balance: what arrived at a slot must equal the sum, over the nodes that used it, of each node's exact vjp of what flowed on at its outs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from conformance.divergence import Evidence
+from conformance.observation import Arrival, Observation
+from conformance.oracle.exactly import Node, Slot
+from conformance.oracle.interval import compare, evidence
+from conformance.program import Ref, Statement
+from refgrad._dtypes import FLOAT, OF
+from refgrad._exact import REFERENCE, ball
+
+
+def judge_backward(judge: Any, index: int, statement: Statement, observation: Observation) -> None:
+    """All arrivals of one backward or grad statement, then ``.grad`` or what grad returned."""
+    if not judge.program.hooked or judge.hook_wrote:
+        judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
+        return
+    arrived = _arrivals(judge, index, observation)
+    create_graph = bool(statement.keyword("create_graph", False))
+    expected = _expected(judge, index, statement, arrived, create_graph)
+    if observation.raised is None:
+        restricted = statement.kind == "grad" or statement.keyword("inputs") is not None
+        for slot in {**expected, **{s: None for s in arrived}}:
+            _judge_slot(judge, index, slot, expected.get(slot, []), arrived.get(slot), restricted)
+    if statement.kind == "grad":
+        _judge_captured(judge, index, statement, arrived)
+    else:
+        _judge_accumulation(judge, index, statement, arrived)
+
+
+def _arrivals(judge: Any, index: int, observation: Observation) -> dict[Slot, tuple[int, Arrival]]:
+    found: dict[Slot, tuple[int, Arrival]] = {}
+    for place, a in enumerate(observation.arrivals):
+        slot: Slot = (a.name, a.slot) if a.of is None else ("@", *a.of)
+        slot = judge.same_edge.get(slot, slot)
+        found[slot] = (place, a)
+    return found
+
+
+def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]], create_graph: bool) -> dict[Slot, list[tuple[Node | None, Any]]]:
+    expected: dict[Slot, list[tuple[Node | None, Any]]] = {}
+    for slot, seed in _seeds(judge, statement):
+        expected.setdefault(judge.same_edge.get(slot, slot), []).append((None, seed))
+    flows = {slot: ball(a.flowed, requires_grad=create_graph) for slot, (_, a) in arrived.items() if OF[a.flowed.dtype].category == FLOAT}
+    made = []
+    for node in judge.nodes:
+        here = [flows.get(judge.same_edge.get(slot, slot)) for slot, _ in node.outs]
+        if all(f is None for f in here):
+            continue
+        contributions = node.pull(here, create_graph)
+        for slot, contribution in contributions:
+            expected.setdefault(judge.same_edge.get(slot, slot), []).append((node, contribution))
+        if create_graph:
+            made.append(_vjp_node(judge, index, node, here, contributions, arrived))
+    judge.nodes += [m for m in made if m is not None]
+    return expected
+
+
+def _vjp_node(judge: Any, index: int, node: Node, flows: list[Any], contributions: list[tuple[Slot, Any]], arrived: dict[Slot, tuple[int, Arrival]]) -> Node | None:
+    """The vjp that a create_graph backward ran, as a node itself: from the node's inputs and what flowed, to what arrived."""
+    leaves = list(node.leaves)
+    for (slot, _), flow in zip(node.outs, flows, strict=True):
+        slot = judge.same_edge.get(slot, slot)
+        if flow is not None:
+            leaves.append((("@", index, arrived[slot][0]), flow))
+    outs = []
+    for slot, contribution in contributions:
+        slot = judge.same_edge.get(slot, slot)
+        if slot in arrived and contribution._rg:
+            outs.append((("@", index, arrived[slot][0]), contribution))
+    return Node(node.statement, node.op, leaves, outs) if outs else None
+
+
+def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
+    if statement.kind == "backward":
+        roots: tuple[Any, ...] = (statement.args[0],)
+        given: tuple[Any, ...] = (statement.keyword("gradient"),)
+    else:
+        roots = statement.args[0] if isinstance(statement.args[0], tuple) else (statement.args[0],)
+        grads = statement.keyword("grad_outputs")
+        given = (None,) * len(roots) if grads is None else grads if isinstance(grads, tuple) else (grads,)
+    seeds = []
+    for root, grad in zip(roots, given, strict=False):
+        if not isinstance(root, Ref) or root.name not in judge.slots or root.name not in judge.values:
+            continue
+        slot = (root.name, judge.slots[root.name])
+        if grad is None:
+            seeds.append((slot, ball(np.ones_like(judge.values[root.name]))))
+            continue
+        value = judge.scope().resolve(grad)
+        if isinstance(grad, Ref) and grad.name in judge.slots:
+            judge.unknown.add((grad.name, judge.slots[grad.name]))
+        seeds.append((slot, value))
+    return seeds
+
+
+def _judge_slot(judge: Any, index: int, slot: Slot, contributions: list[tuple[Node | None, Any]], found: tuple[int, Arrival] | None, restricted: bool) -> None:
+    if slot in judge.unknown or (slot[0] == "@" and judge.hook_changed):
+        return
+    name = slot[0] if slot[0] != "@" else judge.arrival_names.get(slot, "gradient")
+    order = 1 if found is None else found[1].order
+    op = _guilty(contributions)
+    label = f"{name}@{slot[1]}" if slot[0] != "@" else f"{name}@gradient"
+    if found is None:
+        if not restricted and any(_nonzero(c) for _, c in contributions):
+            judge.diverge(index, op, "grad", label, Evidence("a gradient", "nothing arrived", "every use of a tensor sends its gradient"), order=order)
+        return
+    arrival = found[1]
+    judge.arrival_names["@", index, found[0]] = arrival.name
+    if not contributions:
+        if np.any(arrival.value != 0):
+            judge.diverge(index, "backward", "grad", label, Evidence("nothing", "a gradient arrived", "no use of this tensor is on the path"), order=order)
+        return
+    mid, radius = _total(contributions)
+    if mid.shape != arrival.value.shape or OF[arrival.value.dtype].wide is not mid.dtype:
+        text = f"{arrival.value.dtype} {list(arrival.value.shape)}"
+        judge.diverge(index, op, "grad", label, Evidence(f"shape {list(mid.shape)}", text, "a gradient has its tensor's dtype and shape"), order=order)
+        return
+    comparison = compare(mid, radius, arrival.value)
+    judge.count(op, arrival.name, "grad", comparison, mid, arrival.value, dtype=OF[arrival.value.dtype].name)
+    if comparison.bad is not None:
+        reason = "the op's formula, one rounding per step, on the gradient that arrived at its output"
+        judge.diverge(index, op, "grad", label, evidence(mid, radius, arrival.value, comparison.bad, reason), order=order)
+
+
+def _nonzero(contribution: Any) -> bool:
+    return bool(np.any(contribution._data != 0))
+
+
+def _guilty(contributions: list[tuple[Node | None, Any]]) -> str:
+    ops = [node.op for node, _ in contributions if node is not None]
+    return ops[0] if ops else "backward"
+
+
+def _total(contributions: list[tuple[Node | None, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of the balls; adding m of them rounds m - 1 times, in any order, relative to the sum of magnitudes."""
+    first = contributions[0][1]
+    mid, radius = first._data, first.radius
+    if len(contributions) == 1:
+        return mid, radius
+    magnitude = np.abs(mid)
+    for _, c in contributions[1:]:
+        mid = mid + c._data
+        radius = radius + c.radius
+        magnitude = magnitude + np.abs(c._data)
+    unit = first.dtype.unit
+    return mid, radius + (len(contributions) - 1) * unit * REFERENCE * magnitude.astype(np.float64)
+
+
+# --- what accumulates, what grad returns --------------------------------------------------------------------------------------
+
+
+def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]]) -> None:
+    inputs = statement.keyword("inputs")
+    chosen = None if inputs is None else {r.name for r in inputs if isinstance(r, Ref)}
+    for name, state in judge.new_states.items():
+        if not name.endswith(".grad") or name[:-5] not in judge.slots:
+            continue
+        owner = name[:-5]
+        judge.expected_change.add(name)
+        found = arrived.get((owner, judge.slots[owner]))
+        takes = found is not None and (chosen is None or owner in chosen)
+        before, after = judge.values.get(name), judge.now.get(name)
+        if after is None or owner not in judge.states:
+            continue
+        if (owner, judge.slots[owner]) in judge.unknown:
+            continue
+        if not takes:
+            if before is not None and before.tobytes() != after.tobytes():
+                judge.diverge(index, "backward", "accumulation", name, Evidence("unchanged", "changed", "nothing arrived for it"))
+            continue
+        assert found is not None
+        _judge_sum(judge, index, name, before, found[1], after, state)
+
+
+def _judge_sum(judge: Any, index: int, name: str, before: np.ndarray | None, arrival: Arrival, after: np.ndarray, state: Any) -> None:
+    flowed = ball(arrival.flowed)
+    if flowed._exact is None or flowed._data.shape != after.shape:
+        return
+    mid, radius = flowed._data, None
+    if before is not None:
+        held = ball(before)
+        mid = mid + held._data
+        radius = held.dtype.unit * REFERENCE * np.abs(mid).astype(np.float64) + held.dtype.eta
+    comparison = compare(mid, radius, after)
+    judge.count("backward", name, "accumulation", comparison, mid, after, dtype=state.dtype)
+    if comparison.bad is not None:
+        found = evidence(mid, radius, after, comparison.bad, "what was there plus what arrived, rounded once")
+        judge.diverge(index, "backward", "accumulation", name, found, order=1)
+
+
+def _judge_captured(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]]) -> None:
+    """What ``grad`` returns is what arrived at its inputs, bit for bit; under create_graph both are one gradient edge."""
+    inputs = statement.args[1] if isinstance(statement.args[1], tuple) else (statement.args[1],)
+    for out, source in zip(statement.out, inputs, strict=False):
+        if not isinstance(source, Ref) or source.name not in judge.slots:
+            continue
+        found = arrived.get(judge.same_edge.get((source.name, judge.slots[source.name]), (source.name, judge.slots[source.name])))
+        got = judge.new_values.get(out)
+        if found is None or got is None:
+            continue
+        if out in judge.new_slots:
+            judge.same_edge[out, judge.new_slots[out]] = ("@", index, found[0])
+        if found[1].flowed.tobytes() != got.tobytes():
+            judge.diverge(index, "grad", "grad", out, Evidence("what arrived", "something else", "grad returns what arrives at its input"), order=1)

@@ -1,0 +1,145 @@
+"""Statements evaluated exactly: the same program text on refgrad's balls, one statement at a time, from the subject's own inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import refgrad
+from conformance.observation import TensorState
+from conformance.program import Dots, DType, Literal, Ref, Slice, Statement
+from conformance.subjects.walk import _BINARY, _UNARY
+from refgrad._dtypes import BY_NAME, FLOAT
+from refgrad._exact import ball
+from refgrad._table import TABLE
+from refgrad._tensor import Tensor
+
+Slot = tuple[Any, ...]  # (name, number), or ("@", statement, place) for a gradient that arrived
+
+
+@dataclass(slots=True)
+class Node:
+    """A function of balls with its graph: whose flow at ``outs`` gives contributions to ``leaves``. ``statement`` and ``op`` say whom to blame."""
+
+    statement: int
+    op: str
+    leaves: list[tuple[Slot, Any]]
+    outs: list[tuple[Slot, Any]]
+    spent: list[Any] = field(default_factory=list)
+
+    def pull(self, flows: list[Any], create_graph: bool) -> list[tuple[Slot, Any]]:
+        """The contributions to the leaves, given a ball (or None) per out."""
+        used = [(out, flow) for (_, out), flow in zip(self.outs, flows, strict=True) if flow is not None and out._rg]
+        if not used:
+            return []
+        outs, grads = [u[0] for u in used], [u[1] for u in used]
+        found = refgrad.autograd.grad(outs, [leaf for _, leaf in self.leaves], grads, retain_graph=True, create_graph=create_graph, allow_unused=True)
+        return [(slot, g) for (slot, _), g in zip(self.leaves, found, strict=True) if g is not None]
+
+
+class Scope:
+    """Leaves for the names a statement reads: balls of the subject's bits, one per name, requiring grad where the name has a slot."""
+
+    def __init__(self, values: dict[str, np.ndarray], slots: dict[str, int], states: dict[str, TensorState]) -> None:
+        self.values, self.slots, self.states = values, slots, states
+        self.leaves: dict[str, Any] = {}
+
+    def leaf(self, name: str) -> Any:
+        made = self.leaves.get(name)
+        if made is None:
+            made = self.leaves[name] = ball(self.values[name], requires_grad=self.needs_grad(name))
+        return made
+
+    def needs_grad(self, name: str) -> bool:
+        state = self.states.get(name)
+        return state is not None and state.requires_grad is True and name in self.slots
+
+    def used(self) -> list[tuple[Slot, Any]]:
+        return [((name, self.slots[name]), leaf) for name, leaf in self.leaves.items() if leaf._rg]
+
+    def resolve(self, atom: Any) -> Any:
+        kind = atom.__class__
+        if kind is Ref:
+            return self.leaf(atom.name)
+        if kind is tuple:
+            return tuple([self.resolve(item) for item in atom])
+        if kind is DType:
+            return BY_NAME[atom.name]
+        if kind is Slice:
+            return slice(atom.start, atom.stop, atom.step)
+        if kind is Dots:
+            return ...
+        if kind is Literal:
+            return ball(literal_array(atom))
+        return atom
+
+
+def literal_array(literal: Literal) -> np.ndarray:
+    from refgrad._ops.view import strided
+
+    memory = np.frombuffer(literal.data, BY_NAME[literal.dtype].np)
+    return strided(memory, literal.shape, literal.strides, literal.offset)
+
+
+def evaluate(statement: Statement, scope: Scope) -> Any:
+    """The exact result of an op statement: a ball, a plain tensor, or a tuple of them."""
+    s = statement
+    if s.kind == "getitem":
+        return scope.resolve(s.args[0])[_index(s.args[1], scope)]
+    args = [scope.resolve(a) for a in s.args]
+    if s.kind == "operator" or s.kind == "augmented":
+        return _UNARY[s.op](*args) if len(args) == 1 else _BINARY[s.op](*args)
+    function: Callable[..., Any] = TABLE[s.op].public
+    if s.kind == "method" and (method := getattr(Tensor, s.op, None)) is not None:
+        function = method
+    return function(*args, **{k: scope.resolve(v) for k, v in s.kwargs})
+
+
+def _index(atom: Any, scope: Scope) -> Any:
+    return scope.resolve(atom)
+
+
+def as_tuple(result: Any) -> tuple[Any, ...]:
+    return tuple(result) if isinstance(result, tuple) else (result,)
+
+
+# --- places in memory --------------------------------------------------------------------------------------------------------
+
+
+def locations(state: TensorState) -> np.ndarray:
+    """For every element of a tensor in this state its place in the storage, in elements. Shape: the tensor's."""
+    places: Any = np.int64(state.offset)
+    ndim = len(state.shape)
+    for axis, (stride, size) in enumerate(zip(state.strides, state.shape, strict=True)):
+        places = places + (np.arange(size, dtype=np.int64) * stride).reshape([size if a == axis else 1 for a in range(ndim)])
+    return np.broadcast_to(places, state.shape)
+
+
+def positions(region: np.ndarray, base: np.ndarray) -> np.ndarray | None:
+    """Where in the base's elements (flat, in index order) the region's places are; None where the base lacks one or overlaps itself."""
+    flat = base.reshape(-1)
+    if flat.size == 0:
+        return np.zeros(region.shape, np.int64) if region.size == 0 else None
+    inverse = np.full(int(flat.max()) + 1, -1, np.int64)
+    inverse[flat] = np.arange(flat.size)
+    if (inverse[flat] != np.arange(flat.size)).any() or (region.size and int(region.max()) >= inverse.size):
+        return None
+    found = inverse[region]
+    return None if (found < 0).any() else found
+
+
+def after_write(old: np.ndarray, place: np.ndarray, written: np.ndarray, written_place: np.ndarray) -> np.ndarray:
+    """What an alias must show after ``written`` was put at ``written_place`` of the memory it shares."""
+    size = int(max(place.max(initial=-1), written_place.max(initial=-1))) + 1
+    memory = np.zeros(size, old.dtype)
+    touched = np.zeros(size, bool)
+    memory[written_place.reshape(-1)] = written.reshape(-1)
+    touched[written_place.reshape(-1)] = True
+    return np.where(touched[place], memory[place], old)
+
+
+def is_float(name: str) -> bool:
+    return BY_NAME[name].category == FLOAT

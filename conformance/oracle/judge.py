@@ -1,0 +1,266 @@
+"""The oracle: a program's observations on a subject and on the reference → divergences and what was compared.
+
+The reference ran the same program and took over the subject's values after every statement, so each statement is judged on the subject's own inputs
+and nothing accumulates. Judging stops after the first statement that diverges: what follows from a wrong value is not another cause.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from conformance.divergence import Divergence, Evidence, Key
+from conformance.observation import Observation, TensorState
+from conformance.oracle import balance, local, optimizer, raised, state
+from conformance.oracle.exactly import Node, Scope, Slot, literal_array
+from conformance.oracle.interval import Comparison, worst_ulps
+from conformance.program import Program, Ref, Statement
+from refgrad._dtypes import BY_NAME, FLOAT, OF
+
+#: what is reported when several facets of one statement differ: the one that explains the others
+PRECEDENCE = (
+    "crash", "hang", "error", "dtype", "shape", "value", "grad", "accumulation", "requires_grad", "is_leaf", "grad_fn", "aliasing", "version",
+    "strides", "grad_identity", "warning", "flaky",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What one program showed. Counters are keyed as the report's tables are."""
+
+    divergences: list[Divergence] = field(default_factory=list)
+    elements: int = 0
+    inconclusive: int = 0
+    unsupported: int = 0
+    states: int = 0  # statements whose errors and states were compared
+    coverage: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)  # op, dtype, facet, layout
+    accuracy: dict[tuple[str, str, str], float] = field(default_factory=dict)  # op, dtype, facet -> worst ulps
+
+
+@dataclass(slots=True)
+class Judge:
+    """One program's judging. ``values``, ``states``, ``slots``: before the statement at hand; ``new_…``: after it; ``now``: values after it."""
+
+    program: Program
+    subject: str
+    measure: bool = True
+    verdict: Verdict = field(default_factory=Verdict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    states: dict[str, TensorState] = field(default_factory=dict)
+    slots: dict[str, int] = field(default_factory=dict)
+    new_values: dict[str, np.ndarray] = field(default_factory=dict)
+    new_states: dict[str, TensorState] = field(default_factory=dict)
+    new_slots: dict[str, int] = field(default_factory=dict)
+    now: dict[str, np.ndarray] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    unknown: set[Slot] = field(default_factory=set)
+    same_edge: dict[Slot, Slot] = field(default_factory=dict)
+    arrival_names: dict[Slot, str] = field(default_factory=dict)
+    expected_change: set[str] = field(default_factory=set)
+    optimizers: dict[str, Any] = field(default_factory=dict)
+    hook_wrote: bool = False
+    hook_changed: bool = False
+    contiguous_inputs: bool = True
+
+    # --- what the parts of the oracle call --------------------------------------------------------------------------------
+
+    def scope(self) -> Scope:
+        return Scope(self.values, self.slots, self.states)
+
+    def lacks_values(self, statement: Statement) -> bool:
+        return any(name not in self.values for name in statement.refs())
+
+    def unknown_outs(self, statement: Statement) -> None:
+        """The statement could not be evaluated: what its inputs receive later is not judged."""
+        for name in statement.refs():
+            if name in self.slots:
+                self.unknown.add((name, self.slots[name]))
+
+    def unknown_write(self, target: str) -> None:
+        alias = self.states[target].alias if target in self.states else None
+        for name, s in self.states.items():
+            if s.alias == alias:
+                for slots in (self.slots, self.new_slots):
+                    if name in slots:
+                        self.unknown.add((name, slots[name]))
+
+    def diverge(self, index: int, op: str, facet: str, tensor: str, found: Evidence | None, order: int = 0, error: str = "") -> None:
+        if found is None:
+            found = Evidence("unchanged", "changed")
+        key = Key(op, facet, "reverse", "ordinary", self.dtype_class(tensor), self.subject, error)
+        self.verdict.divergences.append(Divergence(key, index, tensor, found, self.program, order))
+
+    def dtype_class(self, tensor: str) -> str:
+        name = tensor.split("@")[0]
+        s = self.new_states.get(name) or self.states.get(name)
+        if s is None or not isinstance(s.dtype, str) or s.dtype not in BY_NAME:
+            return "none"
+        category = BY_NAME[s.dtype].category
+        return s.dtype if category == FLOAT else ("bool" if category == 0 else "int")
+
+    def count(self, op: str, name: str, facet: str, comparison: Comparison, mid: np.ndarray, got: np.ndarray, dtype: str = "") -> None:
+        verdict = self.verdict
+        verdict.elements += comparison.elements
+        verdict.inconclusive += comparison.inconclusive
+        s = self.new_states.get(name) or self.states.get(name)
+        layout = "contiguous" if s is None or self.contiguous_inputs else "strided"
+        dtype = dtype or OF[got.dtype].name
+        if comparison.inconclusive < max(comparison.elements, 1):
+            verdict.coverage[op, dtype, facet, layout] += 1
+        if self.measure and comparison.bad is None and got.dtype.kind != "b":
+            worst = worst_ulps(mid, got)
+            key = (op, dtype, facet)
+            if worst > verdict.accuracy.get(key, 0.0):
+                verdict.accuracy[key] = worst
+
+    def clear_zero(self, index: int, statement: Statement, name: str) -> None:
+        """``name`` was to be zeroed, and with it every alias of its memory."""
+        if name not in self.values or name not in self.new_states:
+            return
+        local.judge_aliases(self, index, statement, name, self.now[name])
+        if np.any(self.now[name] != 0):
+            self.diverge(index, local.op_name(statement), "value", name, Evidence("zeros", "others", "zeroed in place"))
+
+    # --- the loop -----------------------------------------------------------------------------------------------------------
+
+    def run(self, subject: list[Observation], reference: list[Observation]) -> Verdict:
+        for index, statement in enumerate(self.program.statements):
+            self.step(index, statement, subject[index], reference[index])
+            if self.verdict.divergences:
+                self.verdict.divergences.sort(key=lambda d: PRECEDENCE.index(d.key.facet))
+                break
+        return self.verdict
+
+    def step(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
+        if seen.unsupported or right.unsupported:
+            self.verdict.unsupported += 1
+            return
+        self.new_values = seen.values
+        self.new_states = right.states if right.states is not None else self.states
+        self.new_slots = right.slots or self.slots
+        self.now = {**self.values, **seen.values}
+        self.expected_change = set()
+        self.verdict.states += 1
+        self.judge_errors(index, statement, seen, right)
+        self.judge_state(index, statement, seen, right)
+        if not self.verdict.divergences:
+            self.judge_values(index, statement, seen)
+        self.advance(statement, right)
+
+    def judge_errors(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
+        difference = raised.differs(seen, right)
+        if difference is not None:
+            found = Evidence(raised.describe(right.raised), raised.describe(seen.raised), "documented errors")
+            tensor = statement.out[0] if statement.out else next(statement.refs(), "")
+            self.diverge(index, local.op_name(statement), "error", tensor, found, error=difference[1])
+
+    def judge_state(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
+        for tensor, name, facet, want, got in state.differences(seen, right):
+            op = local.op_name(statement)
+            self.diverge(index, op, facet, tensor, Evidence(f"{name}={want}", f"{name}={got}", "torch's documented state"))
+
+    def judge_values(self, index: int, statement: Statement, seen: Observation) -> None:
+        if seen.raised is None or statement.kind in ("backward", "grad"):
+            handler = HANDLERS.get(statement.kind)
+            if handler is not None:
+                self.contiguous_inputs = all(self.is_contiguous(n) for n in statement.refs())
+                handler(self, index, statement, seen)
+        if self.program.hooked:
+            local.add_rebuilt_views(self, index, statement)
+        self.judge_unchanged(index, statement)
+
+    def is_contiguous(self, name: str) -> bool:
+        s = self.states.get(name)
+        if s is None:
+            return True
+        expected = 1
+        for n, stride in zip(reversed(s.shape), reversed(s.strides), strict=True):
+            if n != 1 and stride != expected:
+                return False
+            expected *= n
+        return True
+
+    def judge_unchanged(self, index: int, statement: Statement) -> None:
+        for name, bits in self.new_values.items():
+            before = self.values.get(name)
+            if before is None or name in self.expected_change or name in statement.out:
+                continue
+            if before.shape == bits.shape and before.tobytes() != bits.tobytes():
+                found = Evidence("unchanged", "changed", "nobody else's value changes")
+                self.diverge(index, local.op_name(statement), "aliasing", name, found)
+
+    def advance(self, statement: Statement, right: Observation) -> None:
+        if right.states is not None:
+            self.states = right.states
+            self.values = {n: v for n, v in self.now.items() if n in right.states}
+        else:
+            self.forget(statement)
+        self.slots = self.new_slots
+
+    def forget(self, statement: Statement) -> None:
+        """Nobody looked: whatever the statement may have written is unknown from here."""
+        if statement.kind in local.WRITES or statement.kind in ("step", "zero_grad", "clear_grad", "backward"):
+            self.values = {}
+
+
+# --- what is judged after each kind of statement ----------------------------------------------------------------------------
+
+
+def _tensor(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
+    (name,) = statement.out
+    got = seen.values.get(name)
+    want = literal_array(statement.args[0])
+    if got is not None and np.ascontiguousarray(want).tobytes() != got.tobytes():
+        judge.diverge(index, "tensor", "value", name, Evidence("the literal's bits", "others", "a copy"))
+
+
+def _op(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
+    local.judge_op(judge, index, statement)
+
+
+def _write(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
+    local.judge_write(judge, index, statement)
+
+
+def _same(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
+    """detach and read_grad: the bits of what they alias."""
+    source = statement.args[0].name + (".grad" if statement.kind == "read_grad" else "")
+    got = seen.values.get(statement.out[0])
+    if got is not None and source in judge.values and judge.values[source].tobytes() != got.tobytes():
+        judge.diverge(index, statement.kind, "value", statement.out[0], Evidence("the same bits", "others", "an alias"))
+    if statement.out[0] in judge.new_slots:
+        judge.unknown.update(judge.slots.items())
+
+
+def _clear(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
+    name = statement.args[0].name + ".grad"
+    if statement.op == "zero" and seen.raised is None and name in judge.values:
+        judge.clear_zero(index, statement, name)
+    judge.expected_change.add(name)
+
+
+def _hook(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
+    judge.hook_wrote = judge.hook_wrote or statement.op == "inplace"
+    judge.hook_changed = judge.hook_changed or statement.op != "observe"
+
+
+def _backward(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
+    balance.judge_backward(judge, index, statement, seen)
+
+
+HANDLERS: dict[str, Any] = {
+    "tensor": _tensor, "call": _op, "method": _op, "operator": _op, "getitem": _op, "inplace": _write, "augmented": _write, "setitem": _write,
+    "detach": _same, "read_grad": _same, "clear_grad": _clear, "hook": _hook, "backward": _backward, "grad": _backward,
+    "optimizer": optimizer.judge_create, "step": optimizer.judge_step, "zero_grad": optimizer.judge_zero_grad,
+}  # fmt: skip
+
+
+def judge(program: Program, subject: str, seen: list[Observation], right: list[Observation], measure: bool = True) -> Verdict:
+    """Divergences of the first statement that differs, the most explaining one first, and what was compared until then."""
+    return Judge(program, subject, measure).run(seen, right)
+
+
+__all__ = ["Judge", "Ref", "Verdict", "judge"]

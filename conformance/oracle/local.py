@@ -1,0 +1,227 @@
+"""Local judging: each statement's outputs against the exact result of that statement on the subject's own inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from conformance.observation import TensorState
+from conformance.oracle.exactly import Node, Scope, after_write, as_tuple, evaluate, is_float, locations, positions
+from conformance.oracle.interval import compare, evidence
+from conformance.program import Ref, Statement
+from refgrad._dtypes import BY_NAME
+from refgrad._exact import ball
+from refgrad._ops.creation import RANDOM
+from refgrad._table import TABLE
+from refgrad._tensor import Tensor, make
+
+#: kinds whose outputs are values of an op
+OPS = frozenset(("call", "method", "operator", "getitem"))
+#: nothing is promised of their values: arbitrary memory, or a random stream that differs by device and kernel
+UNPREDICTABLE = RANDOM | {"empty", "empty_like", "new_empty", "empty_strided"}
+WRITES = frozenset(("inplace", "augmented", "setitem"))
+
+
+def op_name(statement: Statement) -> str:
+    """Whose fault a wrong statement is: the table's name, or the kind for statements without an op."""
+    if statement.kind in ("call", "method", "operator", "inplace", "augmented"):
+        return statement.op
+    if statement.kind in ("optimizer",):
+        return statement.op
+    return statement.kind
+
+
+class Wrong(Exception):
+    """Internal: a value is outside its ball."""
+
+
+def judge_op(judge: Any, index: int, statement: Statement) -> None:
+    """An op statement: values of its outs, and the node that later backwards are balanced with."""
+    scope = judge.scope()
+    if judge.lacks_values(statement):
+        judge.unknown_outs(statement)
+        return
+    if statement.op in UNPREDICTABLE:
+        return
+    outs = as_tuple(evaluate(statement, scope))
+    entry = TABLE.get(statement.op)
+    signed = entry is not None and entry.error in ("exact",) and not entry.composite
+    node_outs = []
+    for name, out in zip(statement.out, outs, strict=False):
+        got = judge.new_values.get(name)
+        if got is None or not isinstance(out, Tensor):
+            continue
+        judge_value(judge, index, statement, name, out, got, signed)
+        if name in judge.new_slots:
+            node_outs.append(((name, judge.new_slots[name]), out))
+    if node_outs:
+        judge.nodes.append(Node(index, op_name(statement), scope.used(), node_outs))
+
+
+def judge_value(judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False) -> None:
+    mid, radius = out._data, (out._exact[1] if out._exact is not None else None)
+    if mid.shape != got.shape:
+        return  # the state facets say so
+    comparison = compare(mid, radius, got, signed)
+    judge.count(op_name(statement), name, "value", comparison, mid, got)
+    if comparison.bad is not None:
+        entry = TABLE.get(statement.op)
+        reason = (entry.reason or "default allowance of its kind") if entry is not None else "a copy"
+        judge.diverge(index, op_name(statement), "value", name, evidence(mid, radius, got, comparison.bad, reason), order=0)
+
+
+# --- writes -------------------------------------------------------------------------------------------------------------------
+
+
+def judge_write(judge: Any, index: int, statement: Statement) -> None:
+    """An in-place statement: the written tensor's value, what its aliases must show then, and the node for the history of the base."""
+    target: str = statement.args[0].name
+    if judge.lacks_values(statement):
+        judge.unknown_write(target)
+        return
+    state: TensorState = judge.states[target]
+    scope = judge.scope()
+    region, new = _written(judge, statement, scope, state)
+    got = judge.new_values.get(target, judge.values[target])
+    expected = scope_full(judge.values[target], region, new, state)
+    judge_value(judge, index, statement, target, expected, got)
+    judge_aliases(judge, index, statement, target, got)
+    add_write_node(judge, index, statement, target)
+
+
+def _written(judge: Any, statement: Statement, scope: Scope, state: TensorState) -> tuple[np.ndarray | None, Any]:
+    """(flat positions in the target, or None for all of it; the ball of what is written there)."""
+    if statement.kind != "setitem":
+        return None, _cast(_in_place_result(statement, scope, scope.leaf(statement.args[0].name)), state)
+    index = scope.resolve(statement.args[1])
+    count = int(np.prod(state.shape, dtype=np.int64))
+    places = make(np.arange(count, dtype=np.int64).reshape(state.shape))[index]._data
+    return places, _spread(scope.resolve(statement.args[2]), places.shape, state)
+
+
+def _in_place_result(statement: Statement, scope: Scope, target: Any) -> Any:
+    """The out-of-place form of an in-place statement, its first operand replaced by ``target``."""
+    args = [target, *(scope.resolve(a) for a in statement.args[1:])]
+    kwargs = {k: scope.resolve(v) for k, v in statement.kwargs}
+    return TABLE[statement.op].public(*args, **kwargs)
+
+
+def _cast(out: Any, state: TensorState) -> Any:
+    wanted = BY_NAME[state.dtype]
+    if out.dtype is not wanted:
+        out = TABLE["_to_copy"].public(out, wanted)
+    return out if out._data.shape == tuple(state.shape) else out.expand(tuple(state.shape))
+
+
+def _spread(value: Any, shape: tuple[int, ...], state: TensorState) -> Any:
+    wanted = BY_NAME[state.dtype]
+    if not isinstance(value, Tensor):
+        value = ball(np.asarray(value, wanted.np))
+    if value.dtype is not wanted:
+        value = TABLE["_to_copy"].public(value, wanted)
+    while value._data.ndim > len(shape):
+        value = value.squeeze(0)
+    return value.expand(shape)
+
+
+def scope_full(old: np.ndarray, region: np.ndarray | None, new: Any, state: TensorState) -> Any:
+    """The whole target after the write, as a ball without a graph."""
+    if region is None:
+        return new
+    full = ball(old) if is_float(state.dtype) else make(old)
+    data = full._data.copy().reshape(-1)
+    data[region.reshape(-1)] = new._data.reshape(-1)
+    radius = None
+    if new._exact is not None and new._exact[1] is not None:
+        radius = np.zeros(data.shape)
+        radius[region.reshape(-1)] = np.broadcast_to(new._exact[1], new._data.shape).reshape(-1)
+        radius = radius.reshape(old.shape)
+    out = ball(old, radius=radius) if is_float(state.dtype) else make(old)
+    out._data = data.reshape(old.shape)
+    return out
+
+
+def judge_aliases(judge: Any, index: int, statement: Statement, target: str, written: np.ndarray) -> None:
+    """Everybody who shares the memory shows what was written, nobody else changed."""
+    state = judge.states[target]
+    place = locations(state)
+    judge.expected_change.add(target)
+    for name, other in judge.states.items():
+        if name == target or other.alias != state.alias or name not in judge.values:
+            continue
+        judge.expected_change.add(name)
+        if other.dtype != state.dtype:
+            continue
+        right = after_write(judge.values[name], locations(other), written, place)
+        got = judge.new_values.get(name, judge.values[name])
+        if right.tobytes() != got.tobytes():
+            bad = np.asarray(right != got)
+            found = evidence(right if not is_float(other.dtype) else ball(right)._data, None, got, bad, "aliases share memory") if bad.any() else None
+            judge.diverge(index, op_name(statement), "aliasing", name, found)
+
+
+def add_write_node(judge: Any, index: int, statement: Statement, target: str) -> None:
+    state = judge.states[target]
+    base = target if state.base is None else state.base
+    if judge.new_slots.get(base) == judge.slots.get(base):
+        return  # nothing was recorded
+    if base == "unnamed" or base not in judge.values:
+        judge.unknown_write(target)
+        return
+    base_state = judge.states[base]
+    scope = judge.scope()
+    base_leaf = ball(judge.values[base], requires_grad=scope.needs_grad(base))
+    out = _functional_write(judge, statement, scope, base_leaf, base_state, state, target == base)
+    if out is None:
+        judge.unknown_write(target)
+        return
+    leaves = scope.used()
+    if base_leaf._rg:
+        leaves.append(((base, judge.slots[base]), base_leaf))
+    judge.nodes.append(Node(index, op_name(statement), leaves, [((base, judge.new_slots[base]), out)]))
+
+
+def _functional_write(judge: Any, statement: Statement, scope: Scope, base_leaf: Any, base: TensorState, state: TensorState, whole: bool) -> Any:
+    """The base after the write, as a differentiable function of the base before and the operands."""
+    place = locations(state)
+    if statement.kind == "setitem":
+        count = int(np.prod(state.shape, dtype=np.int64))
+        chosen = make(np.arange(count, dtype=np.int64).reshape(state.shape))[scope.resolve(statement.args[1])]._data
+        place = place.reshape(-1)[chosen]
+    elif whole:
+        return _cast(_in_place_result(statement, scope, base_leaf), state)
+    where = positions(place, locations(base))
+    if where is None:
+        return None
+    flat = base_leaf.reshape(-1)
+    index = make(np.ascontiguousarray(where))
+    if statement.kind == "setitem":
+        new = _spread(scope.resolve(statement.args[2]), place.shape, state)
+    else:
+        new = _cast(_in_place_result(statement, scope, flat[index]), state)
+    return TABLE["index_put"].public(flat, (index,), new).reshape(tuple(base.shape))
+
+
+def add_rebuilt_views(judge: Any, index: int, statement: Statement) -> None:
+    """Views whose node was rebuilt because their base was written to: their gradients flow to the base's current slot."""
+    states = judge.new_states
+    for name, slot in judge.new_slots.items():
+        if slot == judge.slots.get(name) or name in statement.out or name not in states:
+            continue
+        base = states[name].base
+        if base is None or states[name].is_leaf:
+            continue
+        if base not in judge.new_slots or base not in judge.now:
+            judge.unknown.add((name, slot))
+            continue
+        where = positions(locations(states[name]), locations(states[base]))
+        if where is None:
+            judge.unknown.add((base, judge.new_slots[base]))
+            continue
+        leaf = ball(judge.now[base], requires_grad=True)
+        out = leaf.reshape(-1)[make(np.ascontiguousarray(where))]
+        judge.nodes.append(Node(index, op_name(statement), [((base, judge.new_slots[base]), leaf)], [((name, slot), out)]))
+
+
+__all__ = ["OPS", "WRITES", "Ref", "add_rebuilt_views", "judge_op", "judge_write", "op_name"]

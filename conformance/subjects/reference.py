@@ -1,0 +1,58 @@
+"""refgrad as a subject: the reference, and itself under test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import refgrad
+from conformance.program import Literal
+from refgrad._dtypes import BY_NAME
+from refgrad._ops.view import strided
+from refgrad._storage import Storage
+from refgrad._table import TABLE
+from refgrad._tensor import make, own_storage
+
+#: the version of torch whose documented behaviour refgrad follows
+TORCH = "2.13.0"
+
+
+class Reference:
+    name = "refgrad"
+    module = refgrad
+
+    def literal(self, literal: Literal, requires_grad: bool) -> Any:
+        memory = np.frombuffer(literal.data, BY_NAME[literal.dtype].np).copy()
+        tensor = make(strided(memory, literal.shape, literal.strides, literal.offset))
+        tensor._storage = Storage(memory)
+        return tensor.requires_grad_() if requires_grad else tensor
+
+    def bits(self, tensor: Any) -> np.ndarray:
+        return np.array(tensor._data, order="C")
+
+    def storage(self, tensor: Any) -> int:
+        return id(own_storage(tensor))
+
+    def dtype(self, name: str) -> Any:
+        return BY_NAME[name]
+
+    def dtype_name(self, dtype: Any) -> str:
+        return str(dtype.name)
+
+    def function(self, op: str) -> Callable[..., Any]:
+        return TABLE[op].public
+
+    def synchronize(self) -> None:
+        pass
+
+    def describe(self) -> dict[str, str]:
+        return {"version": "reference", "torch": TORCH, "capability": "numpy"}
+
+
+def make_reference(device: str = "cpu") -> Reference:
+    """refgrad as a subject; it has the CPU only."""
+    if device != "cpu":
+        raise ValueError(f"refgrad computes on the CPU only, not on {device!r}")
+    return Reference()

@@ -1,0 +1,334 @@
+"""backward and grad: order, accumulation, hooks, freeing."""
+
+from __future__ import annotations
+
+import heapq
+import sys
+from typing import Any
+
+import numpy as np
+
+from refgrad import _dtypes
+from refgrad._errors import error
+from refgrad._grad_mode import GRAD, MODE, NO_GRAD
+from refgrad._graph import AccumulateGrad, Node, edge
+from refgrad._storage import is_dense
+from refgrad._tensor import TABLE, Tensor
+
+#: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _run_node, accumulate, _first, and its own argument
+_PLAIN_REFERENCES = 4
+#: the same in ``_arrive``: the buffer, the local, the argument; and for a storage: the tensor, the local, the argument
+_BUFFERED_REFERENCES = 3
+_STORAGE_REFERENCES = 3
+
+
+class _Task:
+    """One backward pass: how many gradients each node still waits for, what has arrived, what is to be captured."""
+
+    __slots__ = ("buffers", "captured", "create_graph", "needed", "retain", "waiting", "wanted")
+
+    def __init__(self, retain: bool, create_graph: bool) -> None:
+        self.retain = retain
+        self.create_graph = create_graph
+        self.waiting: dict[Node, int] = {}
+        self.buffers: dict[Node, list[Any]] = {}
+        self.wanted: dict[Any, list[int]] = {}  # (node, output number) -> places in the `inputs` of grad
+        self.needed: set[Node] | None = None  # nodes that must run to reach `inputs`; None: all
+        self.captured: dict[int, Any] = {}
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+    """Accumulates into the leaves' ``.grad`` (or into ``inputs``)."""
+    if inputs is not None:
+        inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        if not inputs:
+            raise error("inputs_empty")
+    tensors = (tensors,) if isinstance(tensors, Tensor) else tuple(tensors)
+    grads = make_grads(tensors, _as_tuple(grad_tensors, len(tensors)))
+    retain = create_graph if retain_graph is None else retain_graph
+    run(tensors, grads, retain, create_graph, inputs, accumulate=True, allow_unused=True)
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+    only_inputs: bool = True, allow_unused: bool | None = None, is_grads_batched: bool = False, materialize_grads: bool = False,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The gradients of ``outputs`` with respect to ``inputs``, as new tensors; no ``.grad`` is touched."""
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+    allow_unused = materialize_grads if allow_unused is None else allow_unused
+    outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    grads = make_grads(outputs, _as_tuple(grad_outputs, len(outputs)))
+    retain = create_graph if retain_graph is None else retain_graph
+    found = run(outputs, grads, retain, create_graph, inputs, accumulate=False, allow_unused=allow_unused)
+    if materialize_grads:
+        found = tuple([TABLE["zeros_like"].public(i, requires_grad=True) if g is None else g for g, i in zip(found, inputs, strict=True)])
+    return found
+
+
+def _as_tuple(grads: Any, count: int) -> tuple[Any, ...]:
+    if grads is None:
+        return (None,) * count
+    return (grads,) if isinstance(grads, Tensor) else tuple(grads)
+
+
+def make_grads(outputs: tuple[Any, ...], grads: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The gradients to start from: as given, or ones for scalars. Raises torch's errors for wrong ones."""
+    if len(outputs) != len(grads):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(grads)} gradients")
+    return tuple([_implicit(out, place) if g is None else _given(out, g, place) for place, (out, g) in enumerate(zip(outputs, grads, strict=True))])
+
+
+def _implicit(out: Tensor, place: int) -> Any:
+    if not out.requires_grad:
+        return None  # the engine says which root has no graph
+    if out._data.size != 1:
+        raise error("implicit_scalar")
+    if out.dtype.category != _dtypes.FLOAT:
+        raise error("implicit_float", dtype=out.dtype)
+    return TABLE["ones_like"].public(out)
+
+
+def _given(out: Tensor, grad: Any, place: int) -> Any:
+    if not isinstance(grad, Tensor):
+        raise TypeError(f"gradients can be either Tensors or None, but got {type(grad).__name__}")
+    if grad._data.shape != out._data.shape:
+        raise error("grad_shape", place=place, grad=grad.shape, output=out.shape)
+    return grad
+
+
+# --- running ---------------------------------------------------------------------------------------------------------------
+
+
+def run(
+    roots: tuple[Any, ...], grads: tuple[Any, ...], retain: bool, create_graph: bool, inputs: tuple[Any, ...] | None, accumulate: bool, allow_unused: bool
+) -> tuple[Any, ...]:
+    task = _Task(retain, create_graph)
+    edges = []
+    for place, root in enumerate(roots):
+        if not root.requires_grad:
+            raise error("no_grad_fn", place=place)
+        edges.append(edge(root))
+    targets = _targets(task, inputs, accumulate) if inputs is not None else []
+    reachable = _count(task, [e[0] for e in edges])
+    if inputs is not None:
+        task.needed = _needed(targets, reachable, accumulate)
+    mode, MODE.mode = MODE.mode, GRAD if create_graph else NO_GRAD
+    try:
+        for (node, nr), g in zip(edges, grads, strict=True):
+            _arrive(task, node, nr, g)
+        _execute(task, {e[0]: None for e in edges})
+    finally:
+        MODE.mode = mode
+    return _results(task, inputs, accumulate, allow_unused)
+
+
+def _targets(task: _Task, inputs: tuple[Any, ...], accumulate: bool) -> list[Node]:
+    """The nodes of ``inputs``. What arrives there is accumulated (by the leaf's own node, or by retain_grad), or captured for ``grad``."""
+    targets = []
+    for place, tensor in enumerate(inputs):
+        if not tensor.requires_grad:
+            raise error("input_needs_grad")
+        node, nr = edge(tensor)
+        targets.append(node)
+        if accumulate:
+            tensor.retain_grad()
+        else:
+            task.wanted.setdefault((node, nr), []).append(place)
+    return targets
+
+
+def _count(task: _Task, roots: list[Node]) -> set[Node]:
+    """How many gradients each reachable node will get from other nodes."""
+    waiting = task.waiting
+    stack = list(roots)
+    seen = set(stack)
+    while stack:
+        for e in stack.pop().next:
+            if e is not None:
+                node = e[0]
+                waiting[node] = waiting.get(node, 0) + 1
+                if node not in seen:
+                    seen.add(node)
+                    stack.append(node)
+    return seen
+
+
+def _needed(targets: list[Node], reachable: set[Node], accumulate: bool) -> set[Node]:
+    """Nodes that must run: those from which a target can be reached, and the targets themselves where they accumulate."""
+    users: dict[Node, list[Node]] = {}
+    for node in reachable:
+        for e in node.next:
+            if e is not None:
+                users.setdefault(e[0], []).append(node)
+    needed: set[Node] = set(targets) if accumulate else set()
+    stack = list(targets)
+    while stack:
+        for user in users.get(stack.pop(), ()):
+            if user not in needed:
+                needed.add(user)
+                stack.append(user)
+    return needed
+
+
+def _arrive(task: _Task, node: Node, nr: int, gradient: Any) -> None:
+    """Adds one gradient to what a node's output has got so far."""
+    buffer = task.buffers.get(node)
+    if buffer is None:
+        task.buffers[node] = buffer = [None] * len(node.outs)
+    if gradient is None:
+        return
+    held = buffer[nr]
+    if held is None:
+        buffer[nr] = gradient
+    elif MODE.mode != GRAD and sys.getrefcount(held) <= _BUFFERED_REFERENCES and _owns_memory(held) and held._data.dtype is gradient._data.dtype:
+        TABLE["add"].inplace_public(held, gradient)
+    else:
+        buffer[nr] = TABLE["add"].public(held, gradient)
+
+
+def _owns_memory(held: Any) -> bool:
+    """Nobody else sees the memory of a buffered gradient, so that it may be added to in place, as torch does."""
+    storage = held._storage
+    return is_dense(held._data) and not held._inference and (storage is None or sys.getrefcount(storage) <= _STORAGE_REFERENCES)
+
+
+def _execute(task: _Task, roots: dict[Node, None]) -> None:
+    waiting = task.waiting
+    ready = [(-node.seq, i, node) for i, node in enumerate(roots) if not waiting.get(node)]
+    heapq.heapify(ready)
+    count = len(ready)
+    while ready:
+        node = heapq.heappop(ready)[2]
+        grads = task.buffers.pop(node, None) or [None] * len(node.outs)
+        for e, gradient in _run_node(task, node, grads):
+            count += 1
+            _deliver(task, ready, e, gradient, count)
+            gradient = None
+        grads = gradient = None
+
+
+def _deliver(task: _Task, ready: list[Any], e: Any, gradient: Any, count: int) -> None:
+    node, nr = e
+    _arrive(task, node, nr, gradient)
+    left = task.waiting[node] = task.waiting[node] - 1
+    if not left:
+        heapq.heappush(ready, (-node.seq, count, node))
+
+
+def _run_node(task: _Task, node: Node, grads: list[Any]) -> Any:
+    """What the node sends on: pairs of edge and gradient."""
+    if node.pre_hooks is not None or node.retaining is not None:
+        _call_hooks(node, grads)
+    if task.needed is not None:
+        if task.wanted:
+            _capture(task, node, grads)
+        if node not in task.needed:
+            return [(e, None) for e in node.next if e is not None]
+    if node.__class__ is AccumulateGrad:
+        if grads[0] is not None and node.variable._rg:  # type: ignore[attr-defined]
+            gradient = grads.pop()
+            accumulate(node.variable, gradient, task.create_graph)  # type: ignore[attr-defined]
+        return ()
+    sent = node.apply(grads)
+    if not task.retain:
+        node.release()
+    return [(e, _fit(g, e)) for e, g in zip(node.next, sent, strict=True) if e is not None]
+
+
+def _fit(gradient: Any, e: Any) -> Any:
+    """The gradient in the shape and dtype of what it is the gradient of (broadcasting undone, promotion undone)."""
+    if gradient is None:
+        return None
+    shape, dtype = e[0].outs[e[1]]
+    data = gradient._data
+    if data.shape != shape:
+        gradient = TABLE["sum_to_size"].public(gradient, shape)
+    if data.dtype is not dtype:
+        gradient = TABLE["to"].public(gradient, _dtypes.OF[dtype])
+    return gradient
+
+
+def _call_hooks(node: Node, grads: list[Any]) -> None:
+    if node.pre_hooks is not None:
+        for nr, hooks in node.pre_hooks.items():
+            for hook in list(hooks.values()):
+                if grads[nr] is None:
+                    break
+                returned = hook(grads[nr])
+                if returned is not None:
+                    grads[nr] = _checked(returned, grads[nr])
+    for nr, reference in (node.retaining or {}).items():
+        tensor = reference()
+        if tensor is not None and grads[nr] is not None:
+            held = tensor._grad
+            tensor._grad = TABLE["clone"].public(grads[nr]) if held is None else TABLE["add"].public(held, grads[nr])
+
+
+def _checked(returned: Any, gradient: Any) -> Any:
+    if not isinstance(returned, Tensor):
+        raise TypeError(f"hook must return None or a Tensor, not {type(returned).__name__}")
+    if returned._data.shape != gradient._data.shape:
+        raise RuntimeError("hook has changed the size of value")
+    if returned._data.dtype is not gradient._data.dtype:
+        raise RuntimeError(f"hook has changed the type of value (was {_full_type(gradient)} got {_full_type(returned)})")
+    return returned
+
+
+def _full_type(tensor: Any) -> str:
+    return f"torch.{tensor.dtype.tensor_type}"
+
+
+def _capture(task: _Task, node: Node, grads: list[Any]) -> None:
+    for nr, gradient in enumerate(grads):
+        for place in task.wanted.get((node, nr), ()):
+            task.captured[place] = gradient
+
+
+def _results(task: _Task, inputs: tuple[Any, ...] | None, accumulating: bool, allow_unused: bool) -> tuple[Any, ...]:
+    if inputs is None or accumulating:
+        return ()
+    found = tuple([task.captured.get(i) for i in range(len(inputs))])
+    for place, gradient in enumerate(found):
+        if gradient is None and not allow_unused:
+            raise error("unused_input", place=place)
+    return found
+
+
+# --- accumulation ----------------------------------------------------------------------------------------------------------
+
+
+def accumulate(leaf: Any, gradient: Any, create_graph: bool) -> None:
+    """``leaf.grad`` plus the gradient: taken over or cloned the first time; added in place, or out of place under create_graph."""
+    held = leaf._grad
+    if held is None:
+        leaf._grad = _first(leaf, gradient, create_graph)
+    elif create_graph:
+        leaf._grad = TABLE["add"].public(held, gradient)
+    else:  # the mode is no_grad here
+        TABLE["add"].inplace_public(held, gradient)
+
+
+def _first(leaf: Any, gradient: Any, create_graph: bool) -> Any:
+    """torch takes a gradient over where nobody else holds it and its memory is laid out like the leaf's; otherwise it makes its own copy."""
+    dense = is_dense(leaf._data)
+    if not create_graph and sys.getrefcount(gradient) <= _PLAIN_REFERENCES and _laid_out_like(gradient._data, leaf._data, dense):
+        taken = Tensor.__new__(gradient.__class__)
+        taken._data, taken._storage, taken._exact = gradient._data, gradient._storage, gradient._exact
+        return taken
+    if not dense:
+        return TABLE["clone"].public(gradient)
+    laid = Tensor.__new__(gradient.__class__)
+    laid._data, laid._exact, laid._inference = np.empty_like(leaf._data, dtype=gradient._data.dtype), gradient._exact, MODE.inference
+    return TABLE["copy"].inplace_public(laid, gradient)
+
+
+def _laid_out_like(a: Any, b: Any, dense: bool) -> bool:
+    """Same strides where more than one element stands (a dim of one element has none that matters); contiguous, for a leaf that overlaps itself."""
+    if not dense:
+        return bool(a.flags.c_contiguous)
+    return all(x == y for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
+
+
+__all__ = ["backward", "grad"]

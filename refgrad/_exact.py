@@ -1,0 +1,269 @@
+"""The exact mode: ops on balls. Nothing is rounded to the nominal dtype, and every result carries a radius.
+
+A ball is an array one precision up (float64 for up to 32 bits, longdouble for float64) and a radius of the same shape. The radius bounds the error
+that a correct implementation **at the nominal dtype** may make when it evaluates the same formula op by op: each op adds ``k · u · scale``, with u the
+unit roundoff of the nominal dtype, k the entry's ``ulps`` (in units of u), and ``scale`` the magnitude that the entry says its error is relative to
+(the result; or the op applied to absolute values, for sums and products of matrices); what operands carry is propagated to first order (Higham, Accuracy
+and Stability of Numerical Algorithms, chapter 3). The wide evaluation makes the same errors with a unit roundoff at least 2^11 times smaller; that is
+covered by the factor ``REFERENCE``.
+
+So the same run of the same formulas gives the exact value and the allowance; where a formula uses a rounded result (tanh, softmax), the ball of that
+result holds both the subject's rounded one and the true one.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+import numpy as np
+
+from refgrad import _dtypes
+from refgrad._dtypes import FLOAT, OF
+from refgrad._grad_mode import GRAD, MODE, NO_GRAD
+from refgrad._tensor import TABLE, Tensor
+
+REFERENCE: Final = 1 + 2.0**-10
+LONG: Final = np.dtype(np.longdouble)
+
+
+class _WithRadii(threading.local):
+    on = True  # off while a formula gives the derivatives that radii are propagated with
+
+
+_WITH_RADII = _WithRadii()
+
+
+class ExactTensor(Tensor):
+    """A ball: ``_data`` wide, ``_exact`` = (nominal dtype, radius array or None for zero)."""
+
+    @property
+    def radius(self) -> np.ndarray:
+        radius = self._exact[1]
+        return np.zeros(self._data.shape) if radius is None else np.broadcast_to(radius, self._data.shape)
+
+
+def ball(array: np.ndarray, nominal: _dtypes.dtype | None = None, radius: np.ndarray | None = None, requires_grad: bool = False) -> Tensor:
+    """A leaf of the exact mode around an array of a subject. Arrays that are no floats come back as plain tensors."""
+    nominal = OF[array.dtype] if nominal is None else nominal
+    if nominal.category != FLOAT:
+        plain = Tensor.__new__(Tensor)
+        plain._data = array
+        return plain
+    made = ExactTensor.__new__(ExactTensor)
+    made._data = array.astype(nominal.wide)
+    made._exact = (nominal, radius)
+    made._rg = requires_grad
+    return made
+
+
+def _wide_values(entry: Any, bound: tuple[Any, ...], nominal: _dtypes.dtype) -> list[Any]:
+    arguments = list(bound)
+    for p in entry.tensor_places:
+        arguments[p] = _wide(bound[p], nominal, entry.promote == "none" or p not in entry.promoted_places)
+    return arguments
+
+
+def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_wide(v, nominal, as_is) for v in value]
+    if isinstance(value, Tensor):
+        data = value._data
+        if as_is and (data.dtype.kind in "biu" or value._exact is not None):
+            return data
+        return data if data.dtype is nominal.wide else data.astype(nominal.wide)
+    if value is None or as_is:
+        return value
+    if nominal.category == FLOAT and nominal.itemsize <= 4:
+        value = np.float32(value)
+    return np.asarray(value, nominal.wide)
+
+
+def _radius_of(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_radius_of(v) for v in value]
+    return value._exact[1] if isinstance(value, Tensor) and value._exact is not None else None
+
+
+def nominal_dtype(entry: Any, bound: tuple[Any, ...]) -> _dtypes.dtype:
+    from refgrad._dispatch import _flatten, common_dtype
+
+    values = _flatten(bound, entry.promoted_places)
+    if entry.promote == "none":
+        return next((v.dtype for v in values if isinstance(v, Tensor) and v._exact is not None), _dtypes.float32)
+    nominal = common_dtype(values)
+    if entry.promote == "float" and nominal.category != FLOAT:
+        nominal = _dtypes.get_default_dtype()
+    return nominal if entry.result_dtype is None else entry.result_dtype(nominal, bound)
+
+
+def call(entry: Any, bound: tuple[Any, ...]) -> Any:
+    """The op on balls: exact values, radii, and (when recording) the node, made as for any tensor."""
+    from refgrad import _dispatch
+
+    nominal = nominal_dtype(entry, bound)
+    arguments = _wide_values(entry, bound, nominal)
+    result = _dispatch._forward(entry, arguments, bound)
+    several = entry.multi or len(entry.outputs) > 1
+    results = [np.asarray(r) for r in (result if several else [result])]
+    radii = _radii(entry, bound, arguments, results, nominal)
+    outs = [_wrap(r, radius, nominal) for r, radius in zip(results, radii, strict=True)]
+    if MODE.mode == GRAD and entry.node is not None:
+        _dispatch._record(entry, bound, outs)
+    if entry.multi:
+        return tuple(outs)
+    return outs[0] if len(outs) == 1 else entry.result_tuple(*outs)
+
+
+def _wrap(array: np.ndarray, radius: Any, nominal: _dtypes.dtype) -> Tensor:
+    if array.dtype.kind in "biu":
+        plain = Tensor.__new__(Tensor)
+        plain._data = array
+        return plain
+    out = ExactTensor.__new__(ExactTensor)
+    out._data = array
+    out._exact = (nominal, radius)
+    return out
+
+
+# --- radii -------------------------------------------------------------------------------------------------------------------
+
+
+def _radii(entry: Any, bound: tuple[Any, ...], arguments: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> list[Any]:
+    """Per output: what the operands' radii become, plus what this op's own rounding adds."""
+    floats = [r.dtype.kind == "f" for r in results]
+    if not any(floats) or not _WITH_RADII.on:
+        return [None] * len(results)
+    radii = [_radius_of(bound[p]) for p in range(len(bound))]
+    carried = any(_any_radius(r) for r in radii)
+    if entry.radius is not None:
+        return _as_list(entry.radius(arguments, radii, results, nominal), len(results))
+    propagated = _propagate(entry, bound, arguments, radii, results, nominal) if carried else [None] * len(results)
+    own = [_own(entry, arguments, r, nominal) if f else None for r, f in zip(results, floats, strict=True)]
+    return [_sum(p, o) for p, o in zip(propagated, own, strict=True)]
+
+
+def _as_list(value: Any, count: int) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value] * count
+
+
+def _any_radius(radius: Any) -> bool:
+    return any(map(_any_radius, radius)) if isinstance(radius, list) else radius is not None
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return b if a is None else a if b is None else a + b
+
+
+def own_radius(k: float, scale: Any, nominal: _dtypes.dtype) -> Any:
+    """``k`` roundings at the nominal dtype of values as large as ``scale``; below the normal range each errs by up to eta (half of it is no number)."""
+    return (k * nominal.unit * REFERENCE) * np.abs(scale) + k * nominal.eta
+
+
+def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.dtype) -> Any:
+    if entry.error == "exact":
+        return None
+    k = entry.ulps(*arguments) if callable(entry.ulps) else entry.ulps if entry.ulps is not None else 1.0 if entry.direct else 4.0
+    if entry.scale is not None:
+        scale = entry.scale(*arguments)
+    elif entry.error in ("linear", "bilinear"):
+        scale = _apply(entry, [_absolute(entry, i, a) for i, a in enumerate(arguments)])
+    else:
+        scale = result
+    scale = np.asarray(scale, np.float64)
+    if entry.flushes:
+        return own_radius(k, scale, nominal) + nominal.eta / (2 * nominal.unit)
+    if not entry.accumulates or nominal.itemsize > 2:
+        return own_radius(k, scale, nominal)
+    return own_radius(k, scale, _dtypes.float32) + own_radius(1.0, np.asarray(result, np.float64), nominal)
+
+
+def _absolute(entry: Any, place: int, value: Any) -> Any:
+    if place not in entry.tensor_places or value is None:
+        return value
+    if isinstance(value, list):
+        return [np.abs(v) for v in value]
+    return np.abs(value) if value.dtype.kind == "f" else value
+
+
+def _apply(entry: Any, arguments: list[Any]) -> Any:
+    return entry.forward(*arguments[: entry.positional], **dict(zip(entry.params[entry.positional :], arguments[entry.positional :], strict=True)))
+
+
+def _propagate(entry: Any, bound: tuple[Any, ...], arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> list[Any]:
+    several = entry.multi or len(entry.outputs) > 1
+    if entry.error == "bilinear":
+        total: Any = None
+        for p in entry.tensor_places:
+            if radii[p] is not None:
+                mixed = [np.abs(a) if i in entry.tensor_places and a is not None else a for i, a in enumerate(arguments)]
+                mixed[p] = np.broadcast_to(radii[p], arguments[p].shape)
+                total = _sum(total, _apply(entry, mixed))
+        return [total]
+    if entry.error in ("linear", "exact"):
+        mixed = [_linear_argument(entry, p, arguments[p], radii[p]) for p in range(len(arguments))]
+        out = _apply(entry, mixed)
+        return [np.abs(r) if r.dtype.kind == "f" else None for r in (out if several else [np.asarray(out)])]
+    return [_elementwise(entry, bound, radii, results[0], nominal)]
+
+
+def _linear_argument(entry: Any, place: int, value: Any, radius: Any) -> Any:
+    if entry.params[place] not in entry.vjp:
+        return value
+    if isinstance(value, list):
+        return [np.zeros(v.shape, v.dtype) if r is None else np.broadcast_to(r, v.shape).astype(v.dtype) for v, r in zip(value, radius, strict=True)]
+    if isinstance(value, np.ndarray):
+        return np.zeros(value.shape, value.dtype) if radius is None else np.broadcast_to(radius, value.shape).astype(value.dtype)
+    return value
+
+
+def _elementwise(entry: Any, bound: tuple[Any, ...], radii: list[Any], result: np.ndarray, nominal: _dtypes.dtype) -> Any:
+    """Σ |∂f/∂x| · radius, the derivatives from the entry's own formulas, at the exact values."""
+    mode, MODE.mode, _WITH_RADII.on = MODE.mode, NO_GRAD, False
+    try:
+        total: Any = None
+        plain = {name: _without_radius(bound[i]) for name, i in entry.place.items()}
+        for name, formula in entry.vjp.items():
+            radius = radii[entry.place[name]]
+            if radius is None:
+                continue
+            grad = _wide_tensor(np.broadcast_to(np.asarray(radius, result.dtype), result.shape), nominal)
+            total = _sum(total, np.abs(_evaluate(formula, plain, grad, result, nominal)))
+        return total
+    finally:
+        MODE.mode, _WITH_RADII.on = mode, True
+
+
+def _without_radius(value: Any) -> Any:
+    return _wide_tensor(value._data, value._exact[0]) if isinstance(value, ExactTensor) else value
+
+
+def _wide_tensor(array: np.ndarray, nominal: _dtypes.dtype) -> Tensor:
+    made = ExactTensor.__new__(ExactTensor)
+    made._data = array
+    made._exact = (nominal, None)
+    return made
+
+
+def _evaluate(formula: Any, plain: dict[str, Any], grad: Tensor, result: np.ndarray, nominal: _dtypes.dtype) -> Any:
+    import inspect
+
+    names = inspect.signature(formula).parameters
+    values = {n: grad if n == "grad" else _wide_tensor(result, nominal) if n == "result" else plain[n] if n in plain else _metadata(n, plain) for n in names}
+    return np.asarray(formula(**values)._data, np.float64)
+
+
+def _metadata(name: str, plain: dict[str, Any]) -> Any:
+    tensor, kind = name.rsplit("_", 1)
+    value = plain[tensor]
+    if not isinstance(value, Tensor):
+        return () if kind == "shape" else None
+    return value._data.shape if kind == "shape" else value.dtype
+
+
+def exact(tensor: Tensor, requires_grad: bool | None = None) -> Any:
+    """The ball of a tensor's values, with no error yet: ops on it round nothing and bound what the nominal dtype would."""
+    return ball(tensor._data, tensor.dtype, requires_grad=tensor._rg if requires_grad is None else requires_grad)
+
+
+__all__ = ["ExactTensor", "ball", "exact"]

@@ -1,0 +1,573 @@
+"""Activations and softmax.
+
+torch computes most gradients here by kernels of their own (``GeluBackward0`` runs ``gelu_backward``), whose nodes appear under ``create_graph``; they
+are private entries. Functions with ``inplace=`` are thin: they choose between an entry and its in-place form.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from refgrad._dispatch import no_kernel
+from refgrad._dtypes import BOOL, INT
+from refgrad._errors import declare, error
+from refgrad._ops.binary import not_implemented
+from refgrad._ops.comparison import where
+from refgrad._ops.reduction import normal_dims, sum_ulps
+from refgrad._ops.unary import SELECTION, _erf_wide, refusal, sigmoid_backward, threshold_backward, zeros_like
+from refgrad._table import TABLE, op
+
+declare("gelu_approximate", RuntimeError, "approximate argument must be either none or tanh.")
+declare("hardtanh_bounds", ValueError, "min_val cannot be greater than max_val")
+declare("hardtanh_bool", RuntimeError, "Bool inputs not supported for hardtanh")
+declare("inplace_negative_slope", RuntimeError, "In-place {name} backward calculation is triggered with a negative slope which is not supported. This is caused by calling in-place forward function with a negative slope, please call out-of-place version instead. File an issue at https://github.com/pytorch/pytorch if you do require supporting in-place leakRelu backward calculation with negative slope")  # fmt: skip
+
+F = "nn.functional"
+#: an entry behind a thin public function
+_PRIVATE = {"function": False, "method": False}
+#: a kernel that computes a gradient
+_KERNEL = {**_PRIVATE, "tensors": ("grad_output", "input")}
+
+
+def _floats(kernel: str) -> Any:
+    return no_kernel(kernel, BOOL, INT)
+
+
+def _inplace(name: str, *arguments: Any) -> Any:
+    return TABLE[name].inplace_public(*arguments)  # type: ignore[misc]
+
+
+# --- relu and its kin -----------------------------------------------------------------------------------------------------------
+
+
+@op(name="relu", composite=True, types=dict(inplace=bool))
+def _relu_with_flag(input, inplace):
+    return _inplace("relu", input) if inplace else TABLE["relu"].python(input)
+
+
+@op(name="_threshold", **_PRIVATE, **SELECTION, vjp=dict(input=lambda grad, input, threshold: threshold_backward(grad, input, threshold)))
+def _threshold(input, threshold, value):
+    return np.where(input <= threshold, np.asarray(value, input.dtype), input)
+
+
+@op(name="_threshold", node="1", inplace=True, **_PRIVATE, **SELECTION, vjp=dict(input=lambda grad, result, threshold: threshold_backward(grad, result, threshold)))
+def _threshold_written(input, threshold, value):
+    return np.where(input <= threshold, np.asarray(value, input.dtype), input)
+
+
+@op(where=F, composite=True)
+def threshold(input, threshold, value, inplace=False):
+    return _inplace("_threshold", input, threshold, value) if inplace else _threshold(input, threshold, value)
+
+
+@op(**_KERNEL, direct=True, ulps=1.0, reason="at most one product",
+    vjp=dict(grad_output=lambda grad, input, slope: leaky_relu_backward(grad, input, slope), input=lambda grad: zeros_like(grad)))  # fmt: skip
+def leaky_relu_backward(grad_output, input, slope):
+    return np.where(input > 0, grad_output, grad_output * np.asarray(slope, grad_output.dtype))
+
+
+def _leaky(input: np.ndarray, slope: float) -> np.ndarray:
+    return np.where(input > 0, input, input * np.asarray(slope, input.dtype))
+
+
+def _leaky_from_result(grad, result, negative_slope):
+    if negative_slope < 0:
+        raise error("inplace_negative_slope", name="leakyReLu")
+    return leaky_relu_backward(grad, result, negative_slope)
+
+
+_LEAKY = {"name": "_leaky_relu", **_PRIVATE, "direct": True, "ulps": 1.0, "reason": "at most one product", "refuses": _floats("leaky_relu_cpu")}
+
+
+@op(**_LEAKY, vjp=dict(input=lambda grad, input, negative_slope: leaky_relu_backward(grad, input, negative_slope)))
+def _leaky_relu(input, negative_slope):
+    return _leaky(input, negative_slope)
+
+
+@op(**_LEAKY, node="1", inplace=True, vjp=dict(input=lambda grad, result, negative_slope: _leaky_from_result(grad, result, negative_slope)))
+def _leaky_relu_written(input, negative_slope):
+    return _leaky(input, negative_slope)
+
+
+@op(where=F, composite=True)
+def leaky_relu(input, negative_slope=0.01, inplace=False):
+    return _inplace("_leaky_relu", input, negative_slope) if inplace else _leaky_relu(input, negative_slope)
+
+
+# --- elu, selu, celu ---------------------------------------------------------------------------------------------------------------
+
+
+def _constants(array: np.ndarray, *numbers: float) -> list[np.ndarray]:
+    return [np.asarray(n, array.dtype) for n in numbers]
+
+
+def _elu_array(input: np.ndarray, alpha: float, scale: float, input_scale: float) -> np.ndarray:
+    a, s, i = _constants(input, alpha, scale, input_scale)
+    return np.where(input > 0, input * s, np.expm1(input * i) * (a * s))
+
+
+_ELU = {
+    **_PRIVATE, "refuses": _floats("elu_cpu"), "ulps": 8.0, "reason": "expm1 within 2 ulp of a rounded argument, and two products",
+}  # fmt: skip
+
+
+@op(**_KERNEL, name="elu_backward", ulps=8.0, reason="exp within 2 ulp, three products",
+    scale=lambda grad_output, alpha, scale, input_scale, input: np.abs(grad_output) * _elu_slope_scale(input, alpha, scale, input_scale),
+    vjp=dict(grad_output=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input),
+             input=lambda grad, grad_output, alpha, scale, input_scale, input: _elu_second(grad * grad_output, alpha, scale, input_scale, input)))  # fmt: skip
+def _elu_backward(grad_output, alpha, scale, input_scale, input):
+    a, s, i = _constants(grad_output, alpha, scale, input_scale)
+    return np.where(input <= 0, grad_output * i * (a * s) * np.exp(input * i), grad_output * s)
+
+
+def _elu_slope_scale(input: np.ndarray, alpha: float, scale: float, input_scale: float) -> np.ndarray:
+    """Where the exponent is rounded, its size counts."""
+    inner = np.minimum(input, 0) * input_scale
+    slope = np.where(input <= 0, np.abs(input_scale * alpha * scale) * np.exp(inner), abs(scale))
+    return slope * (1 + np.where(np.isfinite(inner), np.abs(inner), 0) / 4)
+
+
+def _elu_second(product, alpha, scale, input_scale, input):
+    rising = input > 0
+    return where(rising, 0, product) * (where(rising, 0, input) * input_scale).exp() * (input_scale * input_scale * alpha * scale)
+
+
+@op(**_KERNEL | {"tensors": ("grad_output", "output")}, name="_elu_backward_from_result", node="EluBackwardBackward0", ulps=4.0,
+    reason="a sum and three products", scale=lambda grad_output, alpha, scale, input_scale, output: _from_result_scale(grad_output, alpha, scale, input_scale, output),
+    vjp=dict(grad_output=lambda grad, alpha, scale, input_scale, output: _elu_backward_from_result(grad, alpha, scale, input_scale, output),
+             output=lambda grad, grad_output, input_scale, output: where(output <= 0, grad * grad_output * input_scale, 0)))  # fmt: skip
+def _elu_backward_from_result(grad_output, alpha, scale, input_scale, output):
+    a, s, i = _constants(grad_output, alpha, scale, input_scale)
+    return np.where(output <= 0, grad_output * i * (output + a * s), grad_output * s)
+
+
+def _from_result_scale(grad_output, alpha, scale, input_scale, output):
+    return np.abs(grad_output) * np.where(output <= 0, abs(input_scale) * (np.abs(output) + abs(alpha * scale)), abs(scale))
+
+
+@op(name="_elu", **_ELU, vjp=dict(input=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input)))
+def _elu(input, alpha, scale, input_scale):
+    return _elu_array(input, alpha, scale, input_scale)
+
+
+@op(name="_elu", node="1", inplace=True, **_ELU,
+    vjp=dict(input=lambda grad, alpha, scale, input_scale, result: _elu_from_result(grad, alpha, scale, input_scale, result)))  # fmt: skip
+def _elu_written(input, alpha, scale, input_scale):
+    return _elu_array(input, alpha, scale, input_scale)
+
+
+def _elu_from_result(grad, alpha, scale, input_scale, result):
+    if alpha < 0:
+        raise error("inplace_negative_slope", name="elu")
+    return _elu_backward_from_result(grad, alpha, scale, input_scale, result)
+
+
+@op(where=F, composite=True)
+def elu(input, alpha=1.0, inplace=False):
+    return _inplace("_elu", input, alpha, 1.0, 1.0) if inplace else _elu(input, alpha, 1.0, 1.0)
+
+
+_SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)  # Klambauer et al., Self-Normalizing Neural Networks
+
+
+@op(also=(F,), composite=True, method=False)
+def selu(input, inplace=False):
+    return _inplace("_elu", input, *_SELU) if inplace else _elu(input, *_SELU)
+
+
+@op(name="_celu", **_ELU, vjp=dict(input=lambda grad, alpha, input: _elu_backward(grad, alpha, 1.0, 1.0 / alpha, input)))
+def _celu(input, alpha):
+    return _elu_array(input, alpha, 1.0, 1.0 / alpha)
+
+
+@op(name="_celu", node="1", inplace=True, **_ELU,
+    vjp=dict(input=lambda grad, alpha, result: _elu_backward_from_result(grad, alpha, 1.0, 1.0 / alpha, result)))  # fmt: skip
+def _celu_written(input, alpha):
+    return _elu_array(input, alpha, 1.0, 1.0 / alpha)
+
+
+@op(also=(F,), composite=True, method=False)
+def celu(input, alpha=1.0, inplace=False):
+    return _inplace("_celu", input, alpha) if inplace else _celu(input, alpha)
+
+
+# --- softplus, logsigmoid --------------------------------------------------------------------------------------------------------------
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, np.ones_like(e)) / (1 + e)
+
+
+def _exponent_scale(inner: np.ndarray, result: Any) -> np.ndarray:
+    """A result relative to which an error of one unit in the exponent ``inner`` is |inner| units."""
+    return np.abs(result) * (1 + np.where(np.isfinite(inner), np.abs(inner), 0) / 8)
+
+
+@op(**_KERNEL, ulps=9.0, flushes=True, reason="exp within 2 ulp of a rounded argument, sum, product, quotient",
+    scale=lambda grad_output, input, beta, threshold: np.abs(grad_output) * _exponent_scale(input * beta, _logistic(input * beta)),
+    vjp=dict(grad_output=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold),
+             input=lambda grad, grad_output, input, beta, threshold: _softplus_second(grad * grad_output, input, beta, threshold)))  # fmt: skip
+def softplus_backward(grad_output, input, beta, threshold):
+    inner = input * np.asarray(beta, input.dtype)
+    return np.where(inner > threshold, grad_output, grad_output * _logistic(inner))
+
+
+def _softplus_second(product, input, beta, threshold):
+    inner = input * beta
+    return where(inner < threshold, sigmoid_backward(product, inner.sigmoid()) * beta, 0)
+
+
+@op(where=F, ulps=9.0, flushes=True, reason="log1p and exp within 2 ulp of a rounded argument, a quotient", refuses=_floats("softplus_cpu"),
+    scale=lambda input, beta, threshold: _exponent_scale(np.minimum(input * beta, 0), _softplus_array(input, beta, threshold)),
+    vjp=dict(input=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold)))  # fmt: skip
+def softplus(input, beta=1, threshold=20):
+    return _softplus_array(input, beta, threshold)
+
+
+def _softplus_array(input: np.ndarray, beta: float, threshold: float) -> np.ndarray:
+    inner = input * np.asarray(beta, input.dtype)
+    return np.where(inner > threshold, input, np.log1p(np.exp(inner)) / np.asarray(beta, input.dtype))
+
+
+def log_sigmoid_array(x: np.ndarray) -> np.ndarray:
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+@op(**_KERNEL, ulps=8.0, flushes=True, reason="exp within 2 ulp, sum, quotient, product; torch forms 1 - z / (1 + z) where the input is negative",
+    scale=lambda grad_output, input: np.abs(grad_output) * np.where(input < 0, 1, _logistic(-input)),
+    vjp=dict(grad_output=lambda grad, input: log_sigmoid_backward(grad, input),
+             input=lambda grad, grad_output, input: -sigmoid_backward(grad * grad_output, input.sigmoid())))  # fmt: skip
+def log_sigmoid_backward(grad_output, input):
+    return grad_output * _logistic(-input)
+
+
+@op(where=F, node="LogSigmoidBackward0", ulps=6.0, flushes=True, reason="log1p and exp within 2 ulp, a sum", refuses=_floats("log_sigmoid_cpu"),
+    vjp=dict(input=lambda grad, input: log_sigmoid_backward(grad, input)))  # fmt: skip
+def logsigmoid(input):
+    return log_sigmoid_array(input)
+
+
+# --- silu, mish, gelu --------------------------------------------------------------------------------------------------------------------
+
+
+def _silu_vjp(grad, input):
+    s = input.sigmoid()
+    return grad * (s * (1 + input * (1 - s)))
+
+
+def _mish_vjp(grad, input):
+    tanh_softplus = softplus(input).tanh()
+    return grad * (tanh_softplus + input * input.sigmoid() * (1 - tanh_softplus * tanh_softplus))
+
+
+@op(name="_silu", **_PRIVATE, inplace=True, ulps=8.0, flushes=True, reason="exp within 2 ulp, sum, quotient", refuses=_floats("silu_cpu"),
+    vjp=dict(input=lambda grad, input: _silu_vjp(grad, input)))  # fmt: skip
+def _silu(input):
+    return input / (1 + np.exp(-input))
+
+
+@op(where=F, composite=True)
+def silu(input, inplace=False):
+    return _inplace("_silu", input) if inplace else _silu(input)
+
+
+@op(name="_mish", **_PRIVATE, inplace=True, ulps=16.0, flushes=True, reason="exp, log1p and tanh within 2 ulp each, a product", refuses=_floats("mish_cpu"),
+    vjp=dict(input=lambda grad, input: _mish_vjp(grad, input)))  # fmt: skip
+def _mish(input):
+    return input * np.tanh(np.logaddexp(np.zeros_like(input), input))
+
+
+@op(where=F, composite=True)
+def mish(input, inplace=False):
+    return _inplace("_mish", input) if inplace else _mish(input)
+
+
+_ROOT_HALF, _INV_ROOT_TAU = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+_BETA, _KAPPA = math.sqrt(2 / math.pi), 0.044715  # Hendrycks and Gimpel, Gaussian Error Linear Units
+
+
+def _cdf(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + _erf_wide(x * np.sqrt(np.asarray(0.5, x.dtype))))
+
+
+def _pdf(x: np.ndarray) -> np.ndarray:
+    return np.exp(-0.5 * x * x) / np.sqrt(2 * np.asarray("3.14159265358979323846264338327950288", x.dtype))
+
+
+def _tanh_parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    beta, kappa = np.sqrt(2 / np.asarray("3.14159265358979323846264338327950288", x.dtype)), np.asarray(_KAPPA, x.dtype)
+    inner = np.clip(beta * (x + kappa * x * x * x), -1e4, 1e4)
+    return np.tanh(inner), beta * (1 + 3 * kappa * x * x)
+
+
+def _gelu_array(x: np.ndarray, approximate: str) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        out = x * (_cdf(x) if approximate == "none" else 0.5 * (1 + _tanh_parts(x)[0]))
+    return np.asarray(out, x.dtype)
+
+
+def _gelu_slope(x: np.ndarray, approximate: str) -> np.ndarray:
+    if approximate == "none":
+        return _cdf(x) + x * _pdf(x)
+    t, slope = _tanh_parts(x)
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope
+
+
+def _gelu_slope_scale(x: np.ndarray, approximate: str) -> np.ndarray:
+    """1 + erf cancels for negative inputs, so an error is relative to 1; the second term is |x| times a rounded exponential of x²."""
+    size = np.where(np.isfinite(x), np.abs(x), 0)
+    density = _pdf(size) if approximate == "none" else (1 - _tanh_parts(size)[0] ** 2) * _tanh_parts(size)[1]
+    return 1 + size * density * (2 + size * size)
+
+
+def _check_approximate(input: Any, approximate: str = "none") -> None:
+    if approximate not in ("none", "tanh"):
+        raise error("gelu_approximate")
+
+
+def _tanh_graph(input):
+    t = (_BETA * (input + _KAPPA * input.pow(3))).tanh()
+    return t, _BETA * (1 + 3 * _KAPPA * input * input), 6 * _BETA * _KAPPA * input
+
+
+def _gelu_second(product, input, approximate):
+    """The second derivative: φ(x)(2 - x²), or that of the tanh formula."""
+    if approximate == "none":
+        return product * ((-0.5 * input * input).exp() * _INV_ROOT_TAU) * (2 - input * input)
+    t, slope, curve = _tanh_graph(input)
+    spread = 1 - t * t
+    return product * (spread * slope + 0.5 * input * (spread * curve - 2 * t * spread * slope * slope))
+
+
+@op(**_KERNEL, ulps=6.0, flushes=True, reason="erf or tanh and exp within 2 ulp of rounded arguments, sums and products",
+    scale=lambda grad_output, input, approximate: np.abs(grad_output) * _gelu_slope_scale(input, approximate),
+    vjp=dict(grad_output=lambda grad, input, approximate: gelu_backward(grad, input, approximate),
+             input=lambda grad, grad_output, input, approximate: _gelu_second(grad * grad_output, input, approximate)))  # fmt: skip
+def gelu_backward(grad_output, input, approximate):
+    return grad_output * _gelu_slope(input, approximate)
+
+
+@op(where=F, ulps=4.0, flushes=True, reason="erf or tanh within 2 ulp of a rounded argument; 1 + erf cancels, so the error is relative to |x|",
+    scale=lambda input, approximate: np.where(np.isfinite(input), np.abs(input), 0), refuses=_floats("GeluKernelImpl"), check=_check_approximate,
+    vjp=dict(input=lambda grad, input, approximate: gelu_backward(grad, input, approximate)))  # fmt: skip
+def gelu(input, approximate="none"):
+    return _gelu_array(input, approximate)
+
+
+# --- piecewise linear ---------------------------------------------------------------------------------------------------------------------
+
+
+@op(**_KERNEL, **SELECTION,
+    vjp=dict(grad_output=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val), input=lambda grad: zeros_like(grad)))  # fmt: skip
+def hardtanh_backward(grad_output, input, min_val, max_val):
+    return np.where((input <= min_val) | (input >= max_val), np.zeros((), grad_output.dtype), grad_output)
+
+
+@op(name="_hardtanh", **_PRIVATE, **SELECTION, inplace=True, refuses=refusal("hardtanh_bool"),
+    vjp=dict(input=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val)))  # fmt: skip
+def _hardtanh(input, min_val, max_val):
+    return np.minimum(np.maximum(input, np.asarray(min_val).astype(input.dtype)), np.asarray(max_val).astype(input.dtype))
+
+
+@op(where=F, composite=True)
+def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
+    if min_val > max_val:
+        raise error("hardtanh_bounds")
+    return _inplace("_hardtanh", input, min_val, max_val) if inplace else _hardtanh(input, min_val, max_val)
+
+
+@op(where=F, composite=True)
+def relu6(input, inplace=False):
+    return _inplace("_hardtanh", input, 0, 6) if inplace else _hardtanh(input, 0, 6)
+
+
+@op(**_KERNEL, ulps=2.0, reason="a product with a rounded 1/6", vjp=dict(grad_output=lambda grad: grad, input=lambda grad: grad))
+def hardsigmoid_backward(grad_output, input):
+    return np.where((input > -3) & (input < 3), grad_output / 6, np.zeros((), grad_output.dtype))
+
+
+not_implemented("hardsigmoid_backward")
+
+
+@op(name="_hardsigmoid", **_PRIVATE, inplace=True, ulps=1.0, refuses=_floats("hardsigmoid_cpu"), reason="a sum and a quotient",
+    scale=lambda input: np.where(np.isfinite(input), np.clip(np.abs(input) + 3, 0, 6), 1) / 3,
+    vjp=dict(input=lambda grad, input: hardsigmoid_backward(grad, input)))  # fmt: skip
+def _hardsigmoid(input):
+    return np.minimum(np.maximum(input + 3, 0), 6) / 6
+
+
+@op(where=F, composite=True)
+def hardsigmoid(input, inplace=False):
+    return _inplace("_hardsigmoid", input) if inplace else _hardsigmoid(input)
+
+
+def _hardswish_second(product, input):
+    return where((input > -3).logical_and(input < 3), product / 3, 0)
+
+
+@op(**_KERNEL, ulps=3.0, reason="a quotient, a sum, a product", scale=lambda grad_output, input: np.abs(grad_output) * np.minimum(np.abs(input) / 3 + 0.5, 1.5),
+    vjp=dict(grad_output=lambda grad, input: hardswish_backward(grad, input),
+             input=lambda grad, grad_output, input: _hardswish_second(grad * grad_output, input)))  # fmt: skip
+def hardswish_backward(grad_output, input):
+    rising = grad_output * (input / 3 + np.asarray(0.5, input.dtype))
+    return np.where(input <= -3, np.zeros((), grad_output.dtype), np.where(input >= 3, grad_output, rising))
+
+
+@op(name="_hardswish", **_PRIVATE, inplace=True, ulps=4.0, refuses=_floats("hardswish_cpu"), reason="a sum, a product, a quotient",
+    vjp=dict(input=lambda grad, input: hardswish_backward(grad, input)))  # fmt: skip
+def _hardswish(input):
+    return input * (np.minimum(np.maximum(input + 3, 0), 6) / 6)
+
+
+@op(where=F, composite=True)
+def hardswish(input, inplace=False):
+    return _inplace("_hardswish", input) if inplace else _hardswish(input)
+
+
+@op(where=F, composite=True)
+def softsign(input):
+    return input / (input.abs() + 1)
+
+
+@op(where=F, composite=True)
+def tanhshrink(input):
+    return input - input.tanh()
+
+
+# --- softmax ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _axis(input: np.ndarray, dim: int) -> int | None:
+    """``dim`` as an axis; None for 0-d, where the one element is all there is."""
+    dims = normal_dims(dim, input.ndim)
+    return dims[0] if dims else None
+
+
+def _length(input: np.ndarray, dim: int) -> int:
+    axis = _axis(input, dim)
+    return 1 if axis is None else input.shape[axis]
+
+
+def _total(input: np.ndarray, dim: int) -> np.ndarray:
+    axis = _axis(input, dim)
+    return input if axis is None else np.add.reduce(input, axis=axis, keepdims=True)
+
+
+def _below_top(input: np.ndarray, dim: int) -> np.ndarray:
+    axis = _axis(input, dim)
+    return input - (input if axis is None else np.max(input, axis=axis, keepdims=True, initial=-np.inf))
+
+
+def _softmax_array(input: np.ndarray, dim: int) -> np.ndarray:
+    powers = np.exp(_below_top(input, dim))
+    return powers / _total(powers, dim)
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(array), np.abs(array), 0)
+
+
+def _zeros_if_none(radius: Any, like: np.ndarray) -> np.ndarray:
+    return np.zeros(like.shape) if radius is None else np.broadcast_to(radius, like.shape)
+
+
+def _softmax_radius(arguments, radii, results, nominal):
+    """exp of a rounded difference (its size counts), a sum of positive terms, a quotient; kernels flush exp below the normal range."""
+    input, dim = arguments
+    result = np.asarray(results[0], np.float64)
+    roundings = 7 + sum_ulps(_length(input, dim)) + _finite(_below_top(input, dim))
+    own = result * roundings * nominal.unit + nominal.eta / (2 * nominal.unit)
+    carried = _zeros_if_none(radii[0], input)
+    return own + result * (carried + _total(result * carried, dim))
+
+
+def _log_softmax_radius(arguments, radii, results, nominal):
+    """x - max - log(sum): each difference is rounded, and the sum's relative error becomes absolute."""
+    input, dim = arguments
+    below, result = _finite(_below_top(input, dim)), _softmax_array(np.asarray(input, np.float64), dim)
+    log_sum = np.log(_total(np.exp(np.asarray(_below_top(input, dim), np.float64)), dim))
+    absolute = 4 + sum_ulps(_length(input, dim)) + _total(result * below, dim) + 2 * below + 3 * np.abs(log_sum) + _finite(results[0])
+    carried = _zeros_if_none(radii[0], input)
+    return np.broadcast_to(absolute * nominal.unit + carried + _total(result * carried, dim), input.shape) + nominal.eta
+
+
+def _softmax_backward_radius(arguments, radii, results, nominal):
+    grad, output, dim = arguments
+    both = np.abs(grad * output)
+    total, signed = _total(both, dim), np.abs(grad - _total(grad * output, dim))
+    n = sum_ulps(_length(output, dim))
+    own = np.abs(output) * ((n + 1) * total + 2 * signed + np.abs(grad)) * nominal.unit + 2 * nominal.eta
+    g, o = _zeros_if_none(radii[0], grad), _zeros_if_none(radii[1], output)
+    return own + np.abs(output) * (g + _total(np.abs(output) * g + np.abs(grad) * o, dim)) + signed * o
+
+
+def _log_softmax_backward_radius(arguments, radii, results, nominal):
+    grad, output, dim = arguments
+    total, powers = _total(grad, dim), np.exp(output)
+    n = sum_ulps(_length(output, dim))
+    own = (powers * ((n + 6) * _total(np.abs(grad), dim)) + np.abs(grad)) * nominal.unit + nominal.eta / (2 * nominal.unit) * (1 + np.abs(total))
+    g, o = _zeros_if_none(radii[0], grad), _zeros_if_none(radii[1], output)
+    return own + g + powers * _total(g, dim) + powers * np.abs(total) * o
+
+
+_SOFTMAX_KERNEL = {**_PRIVATE, "tensors": ("grad_output", "output")}
+
+
+@op(**_SOFTMAX_KERNEL, name="_softmax_backward_data", radius=_softmax_backward_radius, reason="a sum of products, relative to the sum of magnitudes",
+    vjp=dict(grad_output=lambda grad, output, dim: _softmax_backward_data(grad, output, dim),
+             output=lambda grad, grad_output, output, dim: _softmax_second(grad, grad_output, output, dim)))  # fmt: skip
+def _softmax_backward_data(grad_output, output, dim):
+    return output * (grad_output - _total(grad_output * output, dim))
+
+
+def _softmax_second(grad, grad_output, output, dim):
+    inner = (output * grad_output).sum(dim, True)
+    return grad_output * grad - inner * grad - grad_output * (output * grad).sum(dim, True)
+
+
+@op(**_SOFTMAX_KERNEL, name="_log_softmax_backward_data", radius=_log_softmax_backward_radius, reason="a sum, an exponential, a product, a difference",
+    vjp=dict(grad_output=lambda grad, output, dim: grad - (grad * output.exp()).sum(dim, True),
+             output=lambda grad, grad_output, output, dim: -grad_output.sum(dim, True) * output.exp() * grad))  # fmt: skip
+def _log_softmax_backward_data(grad_output, output, dim):
+    return grad_output - np.exp(output) * _total(grad_output, dim)
+
+
+_SOFTMAX = {**_PRIVATE, "reason": "exp within 2 ulp of rounded differences, order of summation"}
+
+
+@op(name="_softmax", **_SOFTMAX, radius=_softmax_radius, refuses=_floats("softmax_lastdim_kernel_impl"),
+    vjp=dict(input=lambda grad, result, dim: _softmax_backward_data(grad, result, dim)))  # fmt: skip
+def _softmax(input, dim):
+    return _softmax_array(input, dim)
+
+
+@op(name="_log_softmax", **_SOFTMAX, radius=_log_softmax_radius, refuses=_floats("log_softmax_lastdim_kernel_impl"),
+    vjp=dict(input=lambda grad, result, dim: _log_softmax_backward_data(grad, result, dim)))  # fmt: skip
+def _log_softmax(input, dim):
+    below = _below_top(input, dim)
+    return below - np.log(_total(np.exp(below), dim))
+
+
+def _in_dtype(input, dtype):
+    return input if dtype is None else input.to(dtype)
+
+
+@op(composite=True, also=(F, "special"))
+def softmax(input, dim, dtype=None):
+    return _softmax(_in_dtype(input, dtype), dim)
+
+
+@op(composite=True, also=(F, "special"))
+def log_softmax(input, dim, dtype=None):
+    return _log_softmax(_in_dtype(input, dtype), dim)
+
+
+@op(where=F, composite=True)
+def softmin(input, dim, dtype=None):
+    return _softmax(_in_dtype(-input, dtype), dim)
+
+

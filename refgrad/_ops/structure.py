@@ -1,0 +1,86 @@
+"""What every other family stands on: copying, converting, writing, and undoing broadcasts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad import _dtypes
+from refgrad._dispatch import call_inplace, check_inplace, check_memory
+from refgrad._dtypes import FLOAT, OF, narrow
+from refgrad._errors import error
+from refgrad._exact import own_radius
+from refgrad._storage import overlaps_itself
+from refgrad._table import TABLE, op
+from refgrad._tensor import Tensor
+
+# --- clone, to ---------------------------------------------------------------------------------------------------------------
+
+
+@op(promote="none", vjp=dict(input=lambda grad: grad))
+def clone(input):
+    return np.ascontiguousarray(input).reshape(input.shape) if overlaps_itself(input) else input.copy(order="K")
+
+
+@op(name="_to_copy", promote="none", method=False, function=False, vjp=dict(input=lambda grad, input_dtype: to(grad, input_dtype)),
+    radius=lambda values, radii, results, nominal: _cast_radius(values, radii))  # fmt: skip
+def _to_copy(input, dtype):
+    if input.dtype.kind == "f" and input.dtype.itemsize >= dtype.itemsize and dtype.category == FLOAT and input.dtype is not dtype.np:
+        return narrow(input, dtype.np)
+    return input.astype(dtype.np)
+
+
+def _cast_radius(values: list[Any], radii: list[Any]) -> Any:
+    own = own_radius(1.0, values[0], values[1])
+    return own if radii[0] is None else radii[0] + own
+
+
+def to(input: Tensor, *args: Any, dtype: Any = None, copy: bool = False, **other: Any) -> Tensor:
+    """``Tensor.to``: to a dtype, a device (the CPU) or like another tensor. Itself, where nothing changes and no copy is asked for."""
+    for a in args:
+        if isinstance(a, Tensor):
+            dtype = a.dtype
+        elif isinstance(a, _dtypes.dtype) or a in (float, int, bool):
+            dtype = a
+    dtype = _dtypes.as_dtype(dtype) or input.dtype
+    if dtype is input.dtype:
+        return TABLE["clone"].public(input) if copy else input
+    return _to_copy(input, dtype)
+
+
+# --- writing ------------------------------------------------------------------------------------------------------------------
+
+
+@op(name="copy", promote="none", method=False, function=False, inplace=True, node="s",
+    vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), source=lambda grad: grad))  # fmt: skip
+def _copy(input, source):
+    return np.broadcast_to(source, input.shape)
+
+
+@op(name="zero", promote="none", method=False, function=False, inplace=True, vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))
+def _zero(input):
+    return np.zeros(input.shape, input.dtype)
+
+
+@op(name="fill", promote="none", inplace=True, vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), value_tensor=lambda grad: grad.sum()))
+def fill(input, value_tensor):
+    return np.full(input.shape, value_tensor, input.dtype)
+
+
+# --- undoing broadcasts ---------------------------------------------------------------------------------------------------------
+
+
+def _summed_axes(shape: tuple[int, ...], to_shape: tuple[int, ...]) -> tuple[int, ...]:
+    extra = len(shape) - len(to_shape)
+    return (*range(extra), *(extra + i for i, n in enumerate(to_shape) if n == 1 and shape[extra + i] != 1))
+
+
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """Sums over the dims that broadcasting ``size`` to the input's shape had added or stretched."""
+    shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+    axes = _summed_axes(input._data.shape, shape)
+    if not axes:
+        return input
+    kept = TABLE["sum"].public(input, axes, True)
+    return kept if kept._data.shape == shape else TABLE["view"].public(kept, shape)

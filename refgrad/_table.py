@@ -1,0 +1,390 @@
+"""Op, TABLE and ``@op``: an op is declared once, by its signature, its forward on numpy arrays, and its gradient in refgrad's own ops.
+
+``@op`` compiles, once at import, the public function and the node class of the entry. The compiled source is in ``linecache``, so a debugger steps
+through it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from refgrad import _dispatch
+from refgrad._dtypes import F32, F64
+from refgrad._errors import error
+from refgrad._grad_mode import MODE
+from refgrad._graph import SEQUENCE, Node, accumulator, load, save_input, save_result
+from refgrad._storage import laid_out
+from refgrad._tensor import TABLE, Tensor
+
+#: parameter names that hold tensors unless an entry says otherwise with ``tensors=``
+TENSOR_NAMES: Final = frozenset(
+    "input other mat2 vec2 index mask source target weight condition exponent tensor tensors end bias pos_weight batch1 batch2 value_tensor min_t max_t".split()
+)
+PROMOTIONS: Final = ("same", "common", "float", "bool", "none")
+
+
+class Op:
+    """One overload of one op: what the entry says, and what is derived from it. See ``op`` for the fields."""
+
+    def __init__(self, forward: Callable[..., Any], options: dict[str, Any]) -> None:
+        self.forward = forward
+        self.name: str = options.pop("name", None) or forward.__name__.rstrip("_")
+        self.signature = inspect.signature(forward)
+        self.params = tuple(self.signature.parameters)
+        tensors = options.pop("tensors", None)
+        self.tensors = tuple(p for p in self.params if (p in TENSOR_NAMES if tensors is None else p in tensors))
+        self.place = {p: i for i, p in enumerate(self.params)}
+        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in self.signature.parameters.values())
+        self.tensor_places = tuple(self.params.index(p) for p in self.tensors)
+        self.list_place = 0 if self.params and self.params[0] == "tensors" else None
+        self.where: str = options.pop("where", "")
+        self.also: tuple[str, ...] = options.pop("also", ())  # further modules below ``torch`` that have the function under the same name
+        unpromoted = options.pop("unpromoted", ())  # tensors whose dtype takes no part in promotion: conditions, class indices
+        self.promoted_places = tuple(self.place[p] for p in self.tensors if p not in unpromoted)
+        self.refuses: Any = options.pop("refuses", None)  # (nominal dtype, operands) -> None; raises for dtypes that torch has no kernel for
+        self.flushes: bool = options.pop("flushes", False)  # kernels may return 0 for a result below the normal range
+        self.promote: str = options.pop("promote", "common")
+        self.result_dtype: Any = options.pop("result_dtype", None)  # (dtype of the operands, bound arguments) -> dtype to compute in and to give
+        self.direct: bool = options.pop("direct", self.promote in ("none", "bool"))
+        self.vjp: dict[str, Callable[..., Any]] = options.pop("vjp", None) or {}
+        self.outputs: tuple[str, ...] = options.pop("outputs", ("result",))
+        self.nondifferentiable: tuple[str, ...] = options.pop("nondifferentiable", ())
+        self.view: bool = options.pop("view", False)
+        self.multi: bool = options.pop("multi", False)  # a variable number of outputs (split, unbind)
+        self.composite: bool = options.pop("composite", False)
+        self.method: bool = options.pop("method", self.where in ("", "nn.functional:method"))
+        self.function: bool = options.pop("function", True)
+        self.inplace: bool = options.pop("inplace", False)
+        self.number: str = options.pop("node", "0")
+        self.error: str = options.pop("error", "elementwise" if self.promote in ("common", "float") else "exact")
+        elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
+        self.iterates: bool = options.pop("iterates", elementwise and not self.view)  # an elementwise kernel, whose result keeps operands' memory order
+        self.ulps: Any = options.pop("ulps", None)
+        self.scale: Any = options.pop("scale", None)  # the magnitude an allowance is relative to, where it is not the result
+        self.accumulates: bool = options.pop("accumulates", False)
+        self.reason: str = options.pop("reason", "")
+        self.symbol: str = options.pop("symbol", "")
+        self.alias_if: Any = options.pop("alias_if", None)  # when the op returns its input itself or a view (reshape, contiguous)
+        self.wide_limit: Any = options.pop("wide", None)
+        self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
+        self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be
+        self.number_only: tuple[str, ...] = options.pop("number_only", ())  # tensor names that this overload takes as Python numbers only
+        self.tensor_only: tuple[str, ...] = options.pop("tensor_only", ())
+        self.check: Any = options.pop("check", None)  # raises torch's errors before anything is computed
+        if options:
+            raise TypeError(f"op {self.name}: unknown keyword {', '.join(options)}")
+        if self.promote not in PROMOTIONS:
+            raise ValueError(f"op {self.name}: promote must be one of {', '.join(PROMOTIONS)}")
+        self.differentiable_places = tuple(self.place[v] for v in self.vjp)
+        self.saves = _saved_names(self)
+        self.plain_names = _plain_names(self)
+        self.sole_user = {s: _sole_user(self, s) for s in self.saves}
+        self.node = _compile_node(self) if self.vjp else None
+        self.python: Callable[..., Any] = forward
+        self.public: Callable[..., Any] = forward
+        self.inplace_python: Callable[..., Any] | None = None
+        self.inplace_public: Callable[..., Any] | None = None
+        self.result_tuple: Any = _result_tuple(self)
+        self._minimum = sum(p.default is p.empty for p in self.signature.parameters.values())
+
+    def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call with these arguments is a call of this overload: by count, keyword names, and which are tensors."""
+        if len(args) > self.positional or len(args) + len(kwargs) < self._minimum:
+            return False
+        given = dict(zip(self.params, args, strict=False))
+        if any(k in given or k not in self.place for k in kwargs):
+            return False
+        given.update(kwargs)
+        if any(p.default is p.empty and p.name not in given for p in self.signature.parameters.values()):
+            return False
+        return all(self.takes(name, value) for name, value in given.items())
+
+    def takes(self, name: str, value: Any) -> bool:
+        """A tensor argument takes tensors, and Python numbers where promotion knows what to do with them; no other argument takes a tensor."""
+        if name not in self.tensors:
+            return not isinstance(value, Tensor) and (name not in self.types or isinstance(value, self.types[name]))
+        if isinstance(value, Tensor):
+            return name not in self.number_only
+        if value is None:
+            return self.signature.parameters[name].default is None
+        if isinstance(value, (list, tuple)):
+            return self.list_place == self.place[name]
+        return isinstance(value, (int, float)) and name not in self.tensor_only
+
+    @property
+    def path(self) -> str:
+        """Where the public function stands below ``torch``: ``exp``, ``nn.functional.relu``."""
+        return f"{self.where}.{self.name}" if self.where else self.name
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
+
+
+#: every entry, overloads after the op they belong to
+ENTRIES: Final[list[Op]] = []
+#: name -> overloads, in the order in which they are tried
+OVERLOADS: Final[dict[str, list[Op]]] = {}
+
+
+def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declares an op (or one more overload of it). The decorated function is the forward on numpy arrays.
+
+    Parameters named as in TENSOR_NAMES hold tensors (``tensors``: a list of them); a Python number may stand for any but the first.
+    promote: how tensor operands get one dtype: ``common`` (torch's result type), ``float`` (and integers become the default float), ``bool`` (common
+    to compare in, a bool comes out), ``same`` (no promotion; mixed dtypes raise), ``none`` (forward takes the arrays as they are).
+    result_dtype: (common dtype, bound arguments) -> the dtype that operands are converted to and that comes out (sums of integers, ``dtype=``).
+    direct: numpy's own result is correctly rounded; otherwise forward runs one precision up and is narrowed once.
+    vjp: parameter -> formula; a formula's parameter names say what it uses and so what is saved. node: the number in the node's name.
+    where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion. refuses: raises for dtypes without a kernel.
+    flushes: kernels may return 0 below the normal range. view / multi / composite / outputs / nondifferentiable / inplace / method: as torch has it.
+    check: called with the bound arguments before anything is computed; raises torch's errors.
+    accepts an overload by: types (argument name -> type of a non-tensor argument), number_only, tensor_only (names of tensor arguments).
+    iterates: an elementwise kernel: its result keeps the operands' memory order (default: by promote and error).
+    error: ``elementwise`` (radii through the vjp), ``linear`` and ``bilinear`` (radii through the op itself; the rounding is relative to the op applied
+    to absolute values), ``exact`` (no rounding: views, selections). ulps: roundings k in units of u, a number or a function of forward's arguments.
+    scale: the magnitude the rounding is relative to, a function of forward's arguments. accumulates: float16 and bfloat16 accumulate in float32.
+    radius: (arguments, radii, results, nominal dtype) -> radius, where none of these fits. reason: why the allowance is what it is, with its source.
+    Raises TypeError for an unknown option.
+    """
+
+    def declare(forward: Callable[..., Any]) -> Callable[..., Any]:
+        entry = Op(forward, dict(options))
+        ENTRIES.append(entry)
+        overloads = OVERLOADS.setdefault(entry.name, [])
+        overloads.append(entry)
+        first = TABLE.setdefault(entry.name, entry)
+        if not entry.composite:
+            entry.python = _compile_function(entry)
+        public = entry.python if len(overloads) == 1 else _dispatch.overloaded(entry.name, overloads)
+        public.__name__ = entry.name
+        first.public = public
+        if entry.inplace:
+            entry.inplace_python = _compile_inplace(entry)
+            writing = [o for o in overloads if o.inplace_python is not None]
+            first.inplace_public = entry.inplace_python if len(writing) == 1 else _dispatch.overloaded(entry.name + "_", writing, inplace=True)
+        return public
+
+    return declare
+
+
+def _result_tuple(entry: Op) -> Any:
+    """The named tuple of an op with several outputs, as ``torch.return_types`` has it."""
+    return namedtuple(entry.name, entry.outputs) if len(entry.outputs) > 1 else None
+
+
+def _compile_inplace(entry: Op) -> Callable[..., Any]:
+    signature, namespace = _signature_source(entry)
+    namespace |= {"op_": entry, "call_inplace": _dispatch.call_inplace}
+    source = f"def {entry.name}_({signature}):\n    return call_inplace(op_, ({''.join(p + ', ' for p in entry.params)}))\n"
+    _compile(source, entry.name + "_", namespace)
+    return namespace[entry.name + "_"]  # type: ignore[no-any-return]
+
+
+# --- what a node saves -----------------------------------------------------------------------------------------------------
+
+
+def _formula_names(formula: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(formula).parameters)
+
+
+def _saved_names(entry: Op) -> tuple[str, ...]:
+    """Tensor arguments and outputs that some formula mentions, in the order of the signature, outputs last."""
+    mentioned = {name for formula in entry.vjp.values() for name in _formula_names(formula)}
+    names = (*entry.params, *entry.outputs)
+    unknown = [n for n in mentioned if not (n in names or n.startswith("grad") or n.rsplit("_", 1)[0] in entry.tensors)]
+    if unknown:
+        raise TypeError(f"op {entry.name}: a formula uses {unknown[0]!r}, which is no argument, output or metadata of it")
+    return tuple(n for n in names if n in mentioned and (n in entry.tensors or n in entry.outputs))
+
+
+def _plain_names(entry: Op) -> tuple[str, ...]:
+    """What formulas use that is no tensor: other arguments, and ``<tensor>_shape``, ``<tensor>_dtype``."""
+    mentioned = {name for formula in entry.vjp.values() for name in _formula_names(formula)}
+    plain = [n for n in entry.params if n in mentioned and n not in entry.tensors]
+    meta = sorted(n for n in mentioned if n not in entry.params and n not in entry.outputs and not n.startswith("grad"))
+    return (*plain, *meta)
+
+
+def _plain_source(name: str, entry: Op) -> str:
+    if name in entry.params:
+        return name
+    tensor, kind = name.rsplit("_", 1)
+    if tensor == "tensors":
+        return f"[t._data.{kind} for t in tensors]" if kind == "shape" else "[t.dtype for t in tensors]"
+    return f"(() if not isinstance({tensor}, Tensor) else {tensor}._data.shape)" if kind == "shape" else f"{tensor}.dtype"
+
+
+def _sole_user(entry: Op, name: str) -> str | None:
+    """The one formula for which an input is kept, or None where it is kept anyway (torch's rule for dropping a saved input)."""
+    users = [d for d, f in entry.vjp.items() if name in _formula_names(f)]
+    droppable = name in entry.tensors and len(entry.vjp) > 1 and len(users) == 1 and entry.list_place is None
+    return users[0] if droppable else None
+
+
+# --- compiling -------------------------------------------------------------------------------------------------------------
+
+
+def _compile(source: str, name: str, namespace: dict[str, Any]) -> None:
+    filename = f"<refgrad op {name}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    exec(compile(source, filename, "exec"), namespace)
+
+
+def node_name(entry: Op) -> str:
+    """As torch names it: ``log1p`` gives ``Log1PBackward0``. An entry with a whole name in ``node=`` gets that."""
+    if "Backward" in entry.number:
+        return entry.number
+    words = "".join(part[0].upper() + part[1:] for part in entry.name.split("_") if part)
+    return re.sub(r"(?<=[0-9])[a-z]", lambda m: m[0].upper(), words) + f"Backward{entry.number}"
+
+
+def _compile_node(entry: Op) -> type[Node]:
+    saves, plain = entry.saves, entry.plain_names
+    namespace: dict[str, Any] = {"load": load, "error": error, "Node": Node, "op_": entry}
+    multi_output = len(entry.outputs) > 1
+    lines = [f"class {node_name(entry)}(Node):", "    op = op_", "    def apply(self, grads):"]
+    lines.append(f"        {', '.join('grad_' + o for o in entry.outputs)}, = grads" if multi_output else ("        grad = grads" if entry.multi else "        grad, = grads"))
+    if not multi_output and not entry.multi:
+        lines.append("        if grad is None: return (None,) * len(self.next)")
+    if saves:
+        lines.append("        saved = self.saved")
+        lines.append('        if saved is None: raise error("freed_graph")')
+        lines.append(f"        {', '.join(saves)}, = saved")
+    if plain:
+        lines.append(f"        {', '.join(plain)}, = self.plain")
+    differentiable = tuple(entry.vjp)
+    if entry.list_place is not None:
+        formula = entry.vjp["tensors"]
+        namespace["rule_tensors"] = formula
+        lines += [f"        {s} = load(self, {s})" for s in saves]
+        lines.append(f"        return tuple(rule_tensors({', '.join(_formula_names(formula))}))")
+    else:
+        lines.append(f"        {', '.join('e_' + d for d in differentiable)}, = self.next")
+        lines += _load_lines(entry, saves)
+        for name in differentiable:
+            formula = namespace[f"rule_{name}"] = entry.vjp[name]
+            call = f"rule_{name}({', '.join(_formula_names(formula))})"
+            lines.append(f"        g_{name} = {call} if e_{name} is not None else None")
+        lines.append(f"        return ({', '.join('g_' + d for d in differentiable)},)")
+    _compile("\n".join(lines) + "\n", f"{entry.name} backward {entry.number}", namespace)
+    made: type[Node] = namespace[node_name(entry)]
+    made.__module__ = "refgrad"
+    return made
+
+
+def _load_lines(entry: Op, saves: tuple[str, ...]) -> list[str]:
+    lines = []
+    for s in saves:
+        users = [d for d, f in entry.vjp.items() if s in _formula_names(f)]
+        guard = "" if len(users) == len(entry.vjp) else f"if {' or '.join(f'e_{u} is not None' for u in users)}: "
+        lines.append(f"        {guard}{s} = load(self, {s})")
+    return lines
+
+
+def _signature_source(entry: Op) -> tuple[str, dict[str, Any]]:
+    """The entry's signature as source, defaults by reference."""
+    parts, defaults, star = [], {}, False
+    for p in entry.signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not star:
+            parts.append("*")
+            star = True
+        if p.default is p.empty:
+            parts.append(p.name)
+        else:
+            defaults[f"default_{p.name}"] = p.default
+            parts.append(f"{p.name}=default_{p.name}")
+    return ", ".join(parts), defaults
+
+
+def _compile_function(entry: Op) -> Callable[..., Any]:
+    signature, namespace = _signature_source(entry)
+    bound = "".join(f"{p}, " for p in entry.params)
+    lines = [f"def {entry.name}({signature}):"]
+    lines += _indent(1, _fast_path(entry))
+    lines.append(f"    return call(op_, ({bound}))")
+    namespace |= {
+        "op_": entry, "call": _dispatch.call, "Tensor": Tensor, "MODE": MODE, "SEQUENCE": SEQUENCE, "accumulator": accumulator, "new": Tensor.__new__,
+        "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64, "forward": entry.forward, "NODE": entry.node,
+        "longdouble": np.longdouble, "constant": _dispatch.constant, "ndarray": np.ndarray, "asarray": np.asarray, "laid_out": laid_out,
+    }  # fmt: skip
+    _compile("\n".join(lines) + "\n", entry.name, namespace)
+    return namespace[entry.name]  # type: ignore[no-any-return]
+
+
+def _fast_path(entry: Op) -> list[str]:
+    """Source for the common case: one or two plain tensors, both float32 or both float64, no views, or a Python number on the right."""
+    tensors = entry.tensors
+    plain = not (entry.view or entry.multi or entry.check or entry.alias_if or len(entry.promoted_places) < len(tensors)) and len(entry.outputs) == 1 and entry.list_place is None
+    if not plain or entry.promote not in ("common", "float", "same", "bool") or len(tensors) not in (1, 2) or entry.params[: len(tensors)] != tensors:
+        return []
+    a, *others = tensors
+    given = " and dtype is None" if entry.result_dtype is not None and "dtype" in entry.params else ""
+    lines = [f"if {a}.__class__ is Tensor and {_fresh(a)} and not MODE.inference{given}:", f"    a = {a}._data; dt = a.dtype", "    if dt is F32 or dt is F64:"]
+    if not others:
+        return [*lines, *_indent(2, _fast_body(entry, ["a"], [a]))]
+    b = others[0]
+    lines += [f"        if {b}.__class__ is Tensor:", f"            b = {b}._data", f"            if b.dtype is dt and {_fresh(b)}:"]
+    lines += _indent(4, _fast_body(entry, ["a", "b"], [a, b]))
+    if entry.promote != "same":
+        lines += [f"        elif {b}.__class__ is float or {b}.__class__ is int:", f"            b = constant({b}, dt)"]
+        lines += _indent(3, _fast_body(entry, ["a", "b"], [a]))
+    return lines
+
+
+def _fresh(tensor: str) -> str:
+    """Source for: no view, or one whose node cannot be stale."""
+    return f"({tensor}._view is None or ({tensor}._view.version == {tensor}._storage.version and not {tensor}._view.base._rg))"
+
+
+def _indent(levels: int, lines: list[str]) -> list[str]:
+    return ["    " * levels + line for line in lines]
+
+
+def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
+    """Forward, wrap and record for operands known to be plain; ``tensors`` are the parameters that hold tensors here."""
+    rest = [p if entry.signature.parameters[p].kind is not inspect.Parameter.KEYWORD_ONLY else f"{p}={p}" for p in entry.params[len(entry.tensors) :]]
+    everything = "".join(p + ", " for p in entry.params)
+    body = []
+    if entry.direct:
+        body += ["try:", f"    r = forward({', '.join([*arrays, *rest])})"]
+    else:
+        wide = [f"{x}.astype(wide)" for x in arrays]
+        body += ["wide = F64 if dt is F32 else longdouble", "try:", f"    r = forward({', '.join([*wide, *rest])}).astype(dt)"]
+    body += ["except ValueError:", f"    return call(op_, ({everything}))"]
+    if entry.iterates:
+        contiguous = " and ".join(f"{x}.flags.c_contiguous" for x in arrays)
+        body.append(f"if not ({contiguous}): r = laid_out(r, [{', '.join(arrays)}])")
+    body += ["if r.__class__ is not ndarray: r = asarray(r)", "out = new(Tensor)", "out._data = r"]
+    differentiable = [d for d in entry.vjp if d in tensors]
+    if differentiable:
+        body.append(f"if ({' or '.join(d + '._rg' for d in differentiable)}) and MODE.mode == 0:")
+        body += _indent(1, _record_lines(entry, differentiable, tensors))
+    return [*body, "return out"]
+
+
+def _record_lines(entry: Op, differentiable: list[str], tensors: list[str]) -> list[str]:
+    lines = ["node = NODE()"]
+    for d in differentiable:
+        lines.append(f"n = {d}._node")
+        lines.append(f"e_{d} = (n, {d}._nr) if n is not None else ((accumulator({d}), 0) if {d}._rg else None)")
+    lines.append(f"node.next = ({''.join(('e_' + d if d in differentiable else 'None') + ', ' for d in entry.vjp)})")
+    lines += ["node.outs = ((r.shape, dt),)", "node.seq = next(SEQUENCE)", "out._node = node", "out._rg = True"]
+    if entry.saves:
+        saved = []
+        for s in entry.saves:
+            keep = "save_result(out)" if s in entry.outputs else f"save_input({s})" if s in tensors else s
+            user = entry.sole_user[s]
+            if user is not None:
+                keep = f"{keep} if e_{user} is not None else None" if user in differentiable else "None"
+            saved.append(keep)
+        lines.append(f"node.saved = ({', '.join(saved)},)")
+    if entry.plain_names:
+        lines.append(f"node.plain = ({', '.join(_plain_source(p, entry) for p in entry.plain_names)},)")
+    return lines

@@ -1,0 +1,9 @@
+"""``torch.linalg``, filled from the table."""
+
+import sys
+
+from refgrad._attach import attach_functions, missing
+
+attach_functions(sys.modules[__name__], "linalg")
+
+__getattr__ = missing("torch.linalg.")

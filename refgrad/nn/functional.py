@@ -1,0 +1,9 @@
+"""``torch.nn.functional``, filled from the table."""
+
+import sys
+
+from refgrad._attach import attach_functions, missing
+
+attach_functions(sys.modules[__name__], "nn.functional")
+
+__getattr__ = missing("torch.nn.functional.")
