@@ -7,6 +7,7 @@ minimized under its key, and given its trigger.
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -121,24 +122,35 @@ def _minimized(program: Program, wanted: tuple[str, ...], engine: Any, budget: i
         return program
 
 
+def mix_from_json(data: dict[str, Any]) -> Mix:
+    """A Mix whose tuples became lists on the way."""
+    pairs = ("ops", "actions")
+    return Mix(**{k: tuple(map(tuple, v)) if k in pairs else tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
 def judge_batch(
     programs: Sequence[int], mix: dict[str, Any], subject_name: str, device: str = "cpu", provider: str = "stream",
     report: Callable[[Any], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Judges the programs of these seeds. Returns the batch event's counts and the divergences as JSON."""
+    """Judges the programs of these seeds. Returns the batch event's counts, the divergences as JSON, and (seed, traceback) of what failed in the harness."""
     engine = subject(subject_name, device)
-    drawn = Mix(**{k: tuple(map(tuple, v)) if k == "ops" else tuple(v) if isinstance(v, list) else v for k, v in mix.items()})
-    tally, divergences = Tally(), []
+    drawn = mix_from_json(mix)
+    tally = Tally()
+    divergences: list[dict[str, Any]] = []
+    failures: list[tuple[int, str]] = []
     started = time.perf_counter()
     for seed in programs:
         if report is not None:
             report(seed)
-        program = from_seed(seed, drawn) if provider == "stream" else from_hypothesis(seed, drawn)
-        verdict = run_and_judge(program, engine)
-        tally.add(program, verdict)
-        if verdict.divergences:
-            divergences.append(settle(verdict.divergences[0], engine, seed).to_json())
-    return {**tally.to_json(), "seconds": time.perf_counter() - started, "divergences": divergences}
+        try:
+            program = from_seed(seed, drawn) if provider == "stream" else from_hypothesis(seed, drawn)
+            verdict = run_and_judge(program, engine)
+            tally.add(program, verdict)
+            if verdict.divergences:
+                divergences.append(settle(verdict.divergences[0], engine, seed).to_json())
+        except Exception:  # noqa: BLE001 - the harness's own failure: told with the seed, and the run goes on
+            failures.append((seed, traceback.format_exc()))
+    return {**tally.to_json(), "seconds": time.perf_counter() - started, "divergences": divergences, "failures": failures}
 
 
 def replay_program(program: dict[str, Any], subject_name: str, device: str = "cpu") -> dict[str, Any] | None:

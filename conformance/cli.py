@@ -14,7 +14,7 @@ from conformance.divergence import Divergence
 from conformance.events import RunError, merge, read
 from conformance.known_failures import SHIPPED, USER, KnownError, KnownFailures, accept, lint, load, prune
 from conformance.program import Program, ProgramError
-from conformance.report.output import OutputError
+from conformance.output import OutputError
 
 USAGE, BROKEN = 2, 3
 
@@ -344,7 +344,7 @@ def allowance(entry: Any) -> str:
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="default: the run's own folder")
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write the reports of a run (or of the shards of one) again."""
-    from conformance.report.output import write_all
+    from conformance.output import write_all
     from conformance.run import path_of
 
     try:

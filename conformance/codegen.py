@@ -319,11 +319,12 @@ class _Creation:
 
 
 def _tensor(literal: Literal, kwargs: tuple[tuple[str, Atom], ...] = ()) -> str:
-    """The literal as source. ``requires_grad`` goes into the call, or behind a view, so that the tensor is a leaf in either case."""
+    """The literal as source: a leaf without a base. So a view is detached, and ``requires_grad`` stands behind it."""
     creation = _plain(literal) if _is_plain(literal) else _strided(literal)
     inside = [f"{key}={expression(value)}" for key, value in kwargs if key != "requires_grad" or not creation.then]
     behind = [f".requires_grad_({expression(value)})" for key, value in kwargs if key == "requires_grad" and creation.then]
-    return str(replace(creation, keywords=inside, then=creation.then + "".join(behind)))
+    detached = f"{creation.then}.detach()" if creation.then else ""
+    return str(replace(creation, keywords=inside, then=detached + "".join(behind)))
 
 
 def _is_plain(literal: Literal) -> bool:

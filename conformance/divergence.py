@@ -87,9 +87,12 @@ class Divergence:
         where = f"{self.key.op}{' backward' if self.key.facet in ('grad', 'accumulation') else ''} in {self.key.subject}"
         if self.key.facet in ("value", "grad", "accumulation") and self.evidence.elements:
             worst = self.evidence.elements[0].ulps
+            allowed = _ulps(self.evidence.allowed_ulps).removesuffix(" ulp")
             what = {"value": "value", "grad": "gradient", "accumulation": "accumulated gradient"}[self.key.facet]
-            return f"{where}: {what} off by {_ulps(worst)}, {_ulps(self.evidence.allowed_ulps)} allowed"
-        return f"{where}: {self.key.facet} is {self.evidence.got}, right is {self.evidence.expected}"
+            return f"{where}: {what} off by {_ulps(worst)}, {allowed} allowed"
+        if self.key.facet == "error":
+            return f"{where}: raises {self.evidence.got[:120]}, right is {self.evidence.expected[:120]}"
+        return f"{where}: {self.evidence.got}, right is {self.evidence.expected}"
 
     def to_json(self) -> dict[str, Any]:
         return {

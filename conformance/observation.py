@@ -42,7 +42,7 @@ class TensorState(NamedTuple):
     output_nr: Any
     retains_grad: Any
     is_inference: Any
-    version: Any  # `_version`; ABSENT for inference tensors, which do not track it
+    version: Any  # writes since this object was first seen (a fresh gradient's own `_version` tells how it was computed); ABSENT for inference tensors, which do not track it
     identity: Any  # how many distinct objects this name has been bound to so far (only `.grad` ever changes)
 
 
@@ -88,6 +88,7 @@ class Arrival:
     flowed: np.ndarray
     order: int = 1
     of: tuple[int, int] | None = None
+    differentiable: bool = False  # the gradient itself requires grad (create_graph)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from conformance.isolation.pool import Pool
 from conformance.known_failures import KnownFailures
 from conformance.program import Program
 from conformance.report.core import RunSummary
-from conformance.report.output import prepare, write_all
+from conformance.output import prepare, write_all
 from conformance.trigger import trigger
 from refgrad._table import TABLE
 
@@ -131,6 +131,7 @@ class _Run:
         self.recorder = DivergenceRecorder()
         self.started = time.monotonic()
         self.subject = settings.subjects[0]
+        self.failure: tuple[int, str] | None = None  # the first program on which the harness itself failed
 
     @property
     def elapsed(self) -> float:
@@ -152,6 +153,10 @@ class _Run:
         except Exception as error:  # noqa: BLE001 - whatever broke the harness is reported, with what was found before
             broken, reason = True, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             print(getattr(error, "traceback", "") or traceback.format_exc(), file=sys.stderr)
+        if self.failure is not None:
+            seed, trace = self.failure
+            print(trace, file=sys.stderr)
+            broken, reason = True, reason or f"the harness failed on the program of seed {seed}: {trace.splitlines()[-1]}"
         self.emit({"type": "end", "elapsed": self.elapsed, "interrupted": interrupted, "broken": broken, "reason": reason})
 
     # --- batches --------------------------------------------------------------------------------------------------------
@@ -171,7 +176,9 @@ class _Run:
             start, place = end, place + 1
 
     def on_result(self, result: dict[str, Any]) -> None:
-        divergences = result.pop("divergences")
+        divergences, failures = result.pop("divergences"), result.pop("failures")
+        if failures and self.failure is None:
+            self.failure = failures[0]
         self.emit({"type": "batch", "source": "stream", "elapsed": self.elapsed, "subject": self.subject, **result})
         for data in divergences:
             self.on_divergence(Divergence.from_json(data))

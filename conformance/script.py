@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import importlib
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from types import CodeType, ModuleType
 from typing import Any, Final
 
 MARK: Final = "# %%"
+#: where an object lies in memory says nothing
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}")
 
 
 class ScriptError(ValueError):
@@ -132,7 +135,7 @@ def _run(cell: Cell, filename: str, namespace: dict[str, Any]) -> str:
                 print(repr(value))
     except Exception as error:  # noqa: BLE001 - a cell may raise anything, which is what it shows
         print(f"{type(error).__name__}: {error}", file=out)
-    return out.getvalue()
+    return _ADDRESS.sub("0x…", out.getvalue())
 
 
 def _compiled(cell: Cell, filename: str) -> tuple[CodeType, CodeType | None]:

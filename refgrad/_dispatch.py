@@ -12,7 +12,7 @@ from refgrad._dtypes import BOOL, FLOAT, F64, OF, narrow, promote_types, result_
 from refgrad._errors import error
 from refgrad._exact import ExactTensor
 from refgrad._grad_mode import GRAD, MODE
-from refgrad._graph import SEQUENCE, Node, edge, save_input, save_result
+from refgrad._graph import SEQUENCE, Node, edge, form, save_input, save_result
 from refgrad._storage import Storage, address, laid_out, element_strides, overlaps_itself
 from refgrad._tensor import MULTI_OUTPUT, OK, UNDER_INFERENCE, UNDER_NO_GRAD, Tensor, View, _forbid, geometry, own_storage, refresh
 
@@ -85,7 +85,7 @@ def prepare(entry: Any, bound: tuple[Any, ...]) -> tuple[list[Any], _dtypes.dtyp
     values = _flatten(bound, entry.promoted_places)
     nominal = _same_dtype(entry, values) if entry.promote == "same" else common_dtype(values)
     if entry.refuses is not None:
-        entry.refuses(nominal, values)
+        _refuse(entry, nominal, values)
     if entry.promote == "float" and nominal.category != FLOAT:
         nominal = _dtypes.get_default_dtype()
     if entry.result_dtype is not None:
@@ -94,7 +94,18 @@ def prepare(entry: Any, bound: tuple[Any, ...]) -> tuple[list[Any], _dtypes.dtyp
     compute = nominal.np if entry.direct and not half else nominal.wide
     for p in entry.tensor_places:
         arguments[p] = _operand(bound[p], nominal, compute) if p in entry.promoted_places else _raw(bound[p])
+    for p in entry.scalar_places:
+        arguments[p] = _operand(bound[p], nominal, compute)
     return arguments, (None if entry.promote == "bool" else nominal)
+
+
+def _refuse(entry: Any, nominal: _dtypes.dtype, values: list[Any]) -> None:
+    try:
+        entry.refuses(nominal, values)
+    except NotImplementedError:  # found when the kernel is chosen, which is after the shapes
+        if entry.error == "elementwise":
+            check_broadcast([v for v in values if isinstance(v, Tensor)])
+        raise
 
 
 def _raw(value: Any) -> Any:
@@ -123,18 +134,19 @@ def _c_name(d: _dtypes.dtype) -> str:
 
 def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     """The op on its bound arguments, in the order of its signature."""
+    recording = MODE.mode == GRAD and not MODE.inference  # otherwise nobody asks for a view's node, and a stale one may stay so
     for p in entry.tensor_places:
         value = bound[p]
         if value.__class__ is ExactTensor:
             return _exact.call(entry, bound)
         if isinstance(value, Tensor):
-            if value._view is not None:
+            if recording and value._view is not None:
                 refresh(value)
         elif isinstance(value, (list, tuple)):
             for v in value:
                 if v.__class__ is ExactTensor:
                     return _exact.call(entry, bound)
-                if v._view is not None:
+                if recording and v._view is not None:
                     refresh(v)
     if entry.tensor_only:
         check_tensors(entry, bound)
@@ -144,7 +156,7 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     if entry.iterates:
         outs = [_laid_out(r, bound, entry) for r in outs]
     tensors = [_wrap(entry, r, bound[0]) for r in outs]
-    if MODE.mode == GRAD and entry.node is not None:
+    if recording and entry.node is not None:
         _record(entry, bound, tensors)
     if entry.multi:
         return tuple(tensors)
@@ -221,7 +233,6 @@ def as_view(out: Tensor, source: Tensor, multi: bool) -> Tensor:
         kind = view.kind
     base = source if view is None else view.base
     out._view = View(base, kind, storage.version)
-    out._rg = base._rg
     return out
 
 
@@ -236,7 +247,7 @@ def _edges(entry: Any, bound: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _record(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> None:
-    if not any(t._rg for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor)):
+    if not any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor)):
         return
     differentiable = [o for o, name in zip(outs, entry.outputs if not entry.multi else ("",) * len(outs), strict=True) if name not in entry.nondifferentiable]
     if not differentiable or differentiable[0].dtype.category != FLOAT:
@@ -248,11 +259,11 @@ def _record(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> None:
     save_outputs(node, outs)
 
 
-def make_node(entry: Any, bound: tuple[Any, ...], outs: list[Tensor], edges: tuple[Any, ...], before: Tensor | None = None) -> Node:
+def make_node(entry: Any, bound: tuple[Any, ...], outs: list[Tensor], edges: tuple[Any, ...], before: Tensor | None = None, inplace: bool = False) -> Node:
     """A node for this call, with what torch's rule keeps; ``before`` is the written tensor's clone from before an in-place write."""
-    node: Node = entry.node()
+    node: Node = (entry.inplace_node if inplace else entry.node)()
     node.next = edges
-    node.outs = tuple([(o._data.shape, o._data.dtype) for o in outs])
+    node.outs = tuple([form(o) for o in outs])
     node.seq = next(SEQUENCE)
     places = {name: i for i, name in enumerate(entry.vjp)}
     saved: list[Any] = []
@@ -290,6 +301,8 @@ def _plain_value(name: str, entry: Any, bound: tuple[Any, ...]) -> Any:
         return bound[entry.place[name]]
     tensor, kind = name.rsplit("_", 1)
     value = bound[entry.place[tensor]]
+    if kind == "geometry":
+        return geometry(value)
     if isinstance(value, (list, tuple)):
         return [t._data.shape if kind == "shape" else t.dtype for t in value]
     if not isinstance(value, Tensor):
@@ -330,15 +343,20 @@ class CopySlices(Node):
 def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     """``op_``: the op's result written over its first argument, the version bumped, the history moved."""
     target: Tensor = bound[0]
+    enabled = MODE.mode == GRAD and not MODE.inference
     for value in _flatten(bound, entry.tensor_places):
-        if isinstance(value, Tensor) and value._view is not None:
+        if enabled and isinstance(value, Tensor) and value._view is not None:
             refresh(value)
-    recording = MODE.mode == GRAD and entry.node is not None and any(t._rg for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor))
-    check_inplace(target, recording)
+    recording = enabled and entry.node is not None and any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor))
+    if entry.node is not None:  # an op without a derivative is no concern of autograd's
+        check_inplace(target, recording)
+    elif target._inference and not MODE.inference:
+        raise error("inference_inplace")
     if entry.check is not None:
         entry.check(*bound)
     result = inplace_result(entry, bound)
-    check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)])
+    if entry.checks_overlap:
+        check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)], entry.apart)
     node = None
     if recording and target.dtype.category == FLOAT:
         before = None
@@ -347,7 +365,7 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
             before._data = target._data.copy()
             before._node, before._nr, before._rg = target._node, target._nr, target._rg
         edges = _edges(entry, bound)
-        node = make_node(entry, bound, [target], edges, before)
+        node = make_node(entry, bound, [target], edges, before, inplace=True)
     write(target, result, node)
     return target
 
@@ -365,7 +383,19 @@ def inplace_result(entry: Any, bound: tuple[Any, ...]) -> np.ndarray:
         if shape != target._data.shape:
             raise error("inplace_broadcast", output=list(target._data.shape), broadcast=list(shape))
     arguments, _ = prepare(entry, bound)
-    return np.asarray(_forward(entry, arguments, bound))
+    result = np.asarray(_forward(entry, arguments, bound))
+    if result.shape != target._data.shape:
+        if _broadcast_to(values, result.shape):
+            raise error("inplace_broadcast", output=list(target._data.shape), broadcast=list(result.shape))
+        raise error("inplace_size", input=list(target._data.shape), output=list(result.shape))
+    return result
+
+
+def _broadcast_to(values: list[Any], shape: tuple[int, ...]) -> bool:
+    try:
+        return check_broadcast([v for v in values if isinstance(v, Tensor)]) == shape
+    except RuntimeError:
+        return False
 
 
 def _cast_name(d: _dtypes.dtype) -> str:
@@ -384,28 +414,36 @@ def no_kernel(kernel: str, *categories: int) -> Callable[[_dtypes.dtype, list[An
 
 def check_inplace(target: Tensor, recording: bool) -> None:
     """Raises where torch forbids writing to ``target``."""
-    if target._view is not None:
-        refresh(target)
     if target._inference and not MODE.inference:
         raise error("inference_inplace")
-    if MODE.mode != GRAD or not (target._rg or recording):
+    if MODE.mode != GRAD or MODE.inference or not (target.requires_grad or recording):
         return
+    if target._view is not None:
+        refresh(target)
     view = target._view
     if view is not None:
         _forbid(target, view, stale=False)
-        if view.base._rg and view.base._node is None:
+        if target._rg and view.base._node is None:
             raise error("view_of_leaf_inplace")
     elif target._rg and target._node is None:
         raise error("leaf_inplace")
 
 
-def check_memory(target: Tensor, operands: list[Tensor]) -> None:
-    """Raises where the written memory overlaps itself, or partly overlaps an operand."""
+def check_memory(target: Tensor, operands: list[Tensor], apart: bool = False) -> None:
+    """Raises where the written memory overlaps itself, or partly (``apart``: at all) overlaps an operand."""
     if overlaps_itself(target._data):
         raise error("overlap_inplace")
     for operand in operands:
+        if apart and operand._storage is not None and operand._storage is target._storage and _meet(target._data, operand._data):
+            raise error("partial_overlap")
         if operand is not target and operand._storage is not None and operand._storage is target._storage and _partly(target._data, operand._data):
             raise error("partial_overlap")
+
+
+def _meet(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether dense memory intersects; what torch calls too hard to tell does not."""
+    start_a, start_b = address(a), address(b)
+    return a.size > 0 and b.size > 0 and _dense(a) and _dense(b) and start_a < start_b + b.nbytes and start_b < start_a + a.nbytes
 
 
 def _partly(a: np.ndarray, b: np.ndarray) -> bool:

@@ -79,7 +79,7 @@ def as_dtype(value: Any) -> dtype | None:
     if value is None or isinstance(value, dtype):
         return value
     if value is float:
-        return get_default_dtype()
+        return float64
     if value is int:
         return int64
     if value is bool:

@@ -13,7 +13,7 @@ from refgrad._errors import error
 from refgrad._grad_mode import GRAD, MODE, NO_GRAD
 from refgrad._graph import AccumulateGrad, Node, edge
 from refgrad._storage import is_dense
-from refgrad._tensor import TABLE, Tensor
+from refgrad._tensor import TABLE, Tensor, refresh
 
 #: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _run_node, accumulate, _first, and its own argument
 _PLAIN_REFERENCES = 4
@@ -109,12 +109,12 @@ def run(
     for place, root in enumerate(roots):
         if not root.requires_grad:
             raise error("no_grad_fn", place=place)
-        edges.append(edge(root))
+        edges.append(_edge(root))
     targets = _targets(task, inputs, accumulate) if inputs is not None else []
     reachable = _count(task, [e[0] for e in edges])
     if inputs is not None:
         task.needed = _needed(targets, reachable, accumulate)
-    mode, MODE.mode = MODE.mode, GRAD if create_graph else NO_GRAD
+    mode, MODE.mode = MODE.mode, GRAD if create_graph and not MODE.inference else NO_GRAD
     try:
         for (node, nr), g in zip(edges, grads, strict=True):
             _arrive(task, node, nr, g)
@@ -124,13 +124,20 @@ def run(
     return _results(task, inputs, accumulate, allow_unused)
 
 
+def _edge(tensor: Any) -> Any:
+    """The gradient edge, its node rebuilt where it is a view whose base was written to (raises where torch forbids that)."""
+    if tensor._view is not None:
+        refresh(tensor)
+    return edge(tensor)
+
+
 def _targets(task: _Task, inputs: tuple[Any, ...], accumulate: bool) -> list[Node]:
     """The nodes of ``inputs``. What arrives there is accumulated (by the leaf's own node, or by retain_grad), or captured for ``grad``."""
     targets = []
     for place, tensor in enumerate(inputs):
         if not tensor.requires_grad:
             raise error("input_needs_grad")
-        node, nr = edge(tensor)
+        node, nr = _edge(tensor)
         targets.append(node)
         if accumulate:
             tensor.retain_grad()
@@ -189,9 +196,9 @@ def _arrive(task: _Task, node: Node, nr: int, gradient: Any) -> None:
 
 
 def _owns_memory(held: Any) -> bool:
-    """Nobody else sees the memory of a buffered gradient, so that it may be added to in place, as torch does."""
+    """Nobody else sees the memory of a buffered gradient, so that it may be added to in place, as torch does; a ball would lose its radius."""
     storage = held._storage
-    return is_dense(held._data) and not held._inference and (storage is None or sys.getrefcount(storage) <= _STORAGE_REFERENCES)
+    return held._exact is None and is_dense(held._data) and not held._inference and (storage is None or sys.getrefcount(storage) <= _STORAGE_REFERENCES)
 
 
 def _execute(task: _Task, roots: dict[Node, None]) -> None:
@@ -225,7 +232,7 @@ def _run_node(task: _Task, node: Node, grads: list[Any]) -> Any:
         if task.wanted:
             _capture(task, node, grads)
         if node not in task.needed:
-            return [(e, None) for e in node.next if e is not None]
+            return ()
     if node.__class__ is AccumulateGrad:
         if grads[0] is not None and node.variable._rg:  # type: ignore[attr-defined]
             gradient = grads.pop()
@@ -245,17 +252,15 @@ def _fit(gradient: Any, e: Any) -> Any:
     data = gradient._data
     if data.shape != shape:
         gradient = TABLE["sum_to_size"].public(gradient, shape)
-    if data.dtype is not dtype:
-        gradient = TABLE["to"].public(gradient, _dtypes.OF[dtype])
+    if (data.dtype if gradient._exact is None else gradient._exact[0]) is not dtype:
+        gradient = TABLE["to"].public(gradient, _dtypes.OF.get(dtype, dtype))
     return gradient
 
 
 def _call_hooks(node: Node, grads: list[Any]) -> None:
     if node.pre_hooks is not None:
         for nr, hooks in node.pre_hooks.items():
-            for hook in list(hooks.values()):
-                if grads[nr] is None:
-                    break
+            for hook in list(hooks.values()):  # also where nothing arrived: torch calls them with None
                 returned = hook(grads[nr])
                 if returned is not None:
                     grads[nr] = _checked(returned, grads[nr])
@@ -269,6 +274,8 @@ def _call_hooks(node: Node, grads: list[Any]) -> None:
 def _checked(returned: Any, gradient: Any) -> Any:
     if not isinstance(returned, Tensor):
         raise TypeError(f"hook must return None or a Tensor, not {type(returned).__name__}")
+    if gradient is None:
+        return returned
     if returned._data.shape != gradient._data.shape:
         raise RuntimeError("hook has changed the size of value")
     if returned._data.dtype is not gradient._data.dtype:
@@ -318,7 +325,7 @@ def _first(leaf: Any, gradient: Any, create_graph: bool) -> Any:
         taken._data, taken._storage, taken._exact = gradient._data, gradient._storage, gradient._exact
         return taken
     if not dense:
-        return TABLE["clone"].public(gradient)
+        return TABLE["_contiguous_clone"].public(gradient)
     laid = Tensor.__new__(gradient.__class__)
     laid._data, laid._exact, laid._inference = np.empty_like(leaf._data, dtype=gradient._data.dtype), gradient._exact, MODE.inference
     return TABLE["copy"].inplace_public(laid, gradient)

@@ -16,10 +16,12 @@ _VIEW: Final = (
     "by moving both the view and the inplace either both inside the {block} (if you don't want the inplace to be tracked) or both outside (if you "
     "want the inplace to be tracked)."
 )
-_MULTI: Final = (
-    "Output {{place}} of {{node}} is a view and {how}. This view is the output of a function that returns multiple views. Such functions do not allow "
-    "the output views to be modified inplace. You should replace the inplace operation by an out-of-place one."
+_SEVERAL: Final = (
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified inplace. You "
+    "should replace the inplace operation by an out-of-place one."
 )
+_MULTI: Final = "Output {{place}} of {{node}} is a view and {how}. " + _SEVERAL
+_MULTI_NO_GRAD: Final = "A view was created in no_grad mode and {how} with grad mode enabled. " + _SEVERAL
 
 ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     # --- backward and grad
@@ -29,6 +31,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you "
         "need to backward through the graph a second time or if you need to access saved tensors after calling backward.",
     ),
+    "no_derivative": (RuntimeError, "derivative for aten::{op} is not implemented"),
     "no_grad_fn": (RuntimeError, "element {place} of tensors does not require grad and does not have a grad_fn"),
     "implicit_scalar": (RuntimeError, "grad can be implicitly created only for scalar outputs"),
     "implicit_float": (RuntimeError, "grad can be implicitly created only for real scalar outputs but got {dtype}"),
@@ -44,7 +47,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "inputs_empty": (RuntimeError, "`inputs` argument to `backward()` cannot be empty."),
     "modified_inplace": (
         RuntimeError,
-        "one of the variables needed for gradient computation has been modified by an inplace operation: [torch.{tensor_type} {size}]{which} "
+        "one of the variables needed for gradient computation has been modified by an inplace operation: [{tensor_type} {size}]{which} "
         "is at version {found}; expected version {expected} instead. Hint: enable anomaly detection to find the operation that failed to compute "
         "its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False).",
     ),
@@ -55,6 +58,8 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "nograd_view_stale": (RuntimeError, _VIEW.format(mode="no_grad", how=_ITS_BASE + " with grad mode enabled", block="no_grad block")),
     "inference_view_inplace": (RuntimeError, _VIEW.format(mode="inference", how="is being modified inplace in normal mode", block="inference_mode block")),
     "inference_view_stale": (RuntimeError, _VIEW.format(mode="inference", how=_ITS_BASE + " in normal mode", block="inference_mode block")),
+    "multi_output_nograd_inplace": (RuntimeError, _MULTI_NO_GRAD.format(how="is being modified inplace")),
+    "multi_output_nograd_stale": (RuntimeError, _MULTI_NO_GRAD.format(how=_ITS_BASE)),
     "multi_output_view_inplace": (RuntimeError, _MULTI.format(how="is being modified inplace")),
     "multi_output_view_stale": (RuntimeError, _MULTI.format(how=_ITS_BASE)),
     "inference_inplace": (
@@ -81,6 +86,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     ),
     "must_be_tensor": (TypeError, "{name}(): argument '{argument}' (position {position}) must be Tensor, not {found}"),
     "no_kernel": (NotImplementedError, "\"{kernel}\" not implemented for '{dtype}'"),
+    "inplace_size": (RuntimeError, "Bad in-place call: input tensor size {input} and output tensor size {output} should match"),
     "result_cast": (RuntimeError, "result type {result} can't be cast to the desired output type {output}"),
     "requires_grad_dtype": (RuntimeError, "only Tensors of floating point dtype can require gradients"),
     "requires_grad_nonleaf": (

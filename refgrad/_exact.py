@@ -21,7 +21,7 @@ import numpy as np
 from refgrad import _dtypes
 from refgrad._dtypes import FLOAT, OF
 from refgrad._grad_mode import GRAD, MODE, NO_GRAD
-from refgrad._tensor import TABLE, Tensor
+from refgrad._tensor import TABLE, Tensor, geometry
 
 REFERENCE: Final = 1 + 2.0**-10
 LONG: Final = np.dtype(np.longdouble)
@@ -61,6 +61,8 @@ def _wide_values(entry: Any, bound: tuple[Any, ...], nominal: _dtypes.dtype) -> 
     arguments = list(bound)
     for p in entry.tensor_places:
         arguments[p] = _wide(bound[p], nominal, entry.promote == "none" or p not in entry.promoted_places)
+    for p in entry.scalar_places:
+        arguments[p] = _wide(bound[p], nominal, False)
     return arguments
 
 
@@ -71,7 +73,7 @@ def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool) -> Any:
         data = value._data
         if as_is and (data.dtype.kind in "biu" or value._exact is not None):
             return data
-        return data if data.dtype is nominal.wide else data.astype(nominal.wide)
+        return data if data.dtype is nominal.wide and value.dtype is nominal else _as_nominal(value, nominal).astype(nominal.wide)
     if value is None or as_is:
         return value
     if nominal.category == FLOAT and nominal.itemsize <= 4:
@@ -79,10 +81,25 @@ def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool) -> Any:
     return np.asarray(value, nominal.wide)
 
 
+def _as_nominal(value: Tensor, nominal: _dtypes.dtype) -> np.ndarray:
+    """The values as promotion converts them, which rounds wider ones; a ball that is no point keeps its centre."""
+    if value.dtype is nominal or nominal.category != FLOAT or (value._exact is not None and value._exact[1] is not None):
+        return value._data
+    return _dtypes.narrow(value._data, nominal.np)
+
+
 def _radius_of(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_radius_of(v) for v in value]
-    return value._exact[1] if isinstance(value, Tensor) and value._exact is not None else None
+    if not isinstance(value, Tensor) or value._exact is None:
+        return None
+    nominal, radius = value._exact
+    size = np.abs(value._data)
+    if size.size and not size.max() <= nominal.largest:
+        beyond = np.isfinite(size) & (size > nominal.largest)  # a correct implementation has overflowed here: what follows from it says nothing
+        if beyond.any():
+            return np.where(beyond, np.inf, 0.0 if radius is None else radius)
+    return radius
 
 
 def nominal_dtype(entry: Any, bound: tuple[Any, ...]) -> _dtypes.dtype:
@@ -101,13 +118,20 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     """The op on balls: exact values, radii, and (when recording) the node, made as for any tensor."""
     from refgrad import _dispatch
 
+    if entry.exact is not None:
+        return _recorded(entry, bound, [_wrap(*entry.exact(*bound))])
     nominal = nominal_dtype(entry, bound)
     arguments = _wide_values(entry, bound, nominal)
     result = _dispatch._forward(entry, arguments, bound)
     several = entry.multi or len(entry.outputs) > 1
     results = [np.asarray(r) for r in (result if several else [result])]
     radii = _radii(entry, bound, arguments, results, nominal)
-    outs = [_wrap(r, radius, nominal) for r, radius in zip(results, radii, strict=True)]
+    return _recorded(entry, bound, [_wrap(r, radius, nominal) for r, radius in zip(results, radii, strict=True)])
+
+
+def _recorded(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> Any:
+    from refgrad import _dispatch
+
     if MODE.mode == GRAD and entry.node is not None:
         _dispatch._record(entry, bound, outs)
     if entry.multi:
@@ -139,7 +163,7 @@ def _radii(entry: Any, bound: tuple[Any, ...], arguments: list[Any], results: li
     if entry.radius is not None:
         return _as_list(entry.radius(arguments, radii, results, nominal), len(results))
     propagated = _propagate(entry, bound, arguments, radii, results, nominal) if carried else [None] * len(results)
-    own = [_own(entry, arguments, r, nominal) if f else None for r, f in zip(results, floats, strict=True)]
+    own = [_own(entry, arguments, r, nominal, carried) if f else None for r, f in zip(results, floats, strict=True)]
     return [_sum(p, o) for p, o in zip(propagated, own, strict=True)]
 
 
@@ -160,7 +184,8 @@ def own_radius(k: float, scale: Any, nominal: _dtypes.dtype) -> Any:
     return (k * nominal.unit * REFERENCE) * np.abs(scale) + k * nominal.eta
 
 
-def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.dtype) -> Any:
+def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.dtype, carried: bool) -> Any:
+    """What this op's own rounding adds. One rounding of exact operands adds nothing where the result needs none."""
     if entry.error == "exact":
         return None
     k = entry.ulps(*arguments) if callable(entry.ulps) else entry.ulps if entry.ulps is not None else 1.0 if entry.direct else 4.0
@@ -171,8 +196,12 @@ def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.
     else:
         scale = result
     scale = np.asarray(scale, np.float64)
+    if k == 1.0 and entry.direct and not carried:
+        scale = np.where(_dtypes.narrow(result, nominal.np).astype(result.dtype) == result, 0.0, scale)
+        return k * nominal.unit * REFERENCE * np.abs(scale) + np.where(scale == 0, 0.0, 0.5 * nominal.eta)
     if entry.flushes:
-        return own_radius(k, scale, nominal) + nominal.eta / (2 * nominal.unit)
+        times = entry.flushes(*arguments) if callable(entry.flushes) else 1.0
+        return own_radius(k, scale, nominal) + times * (nominal.eta / (2 * nominal.unit))
     if not entry.accumulates or nominal.itemsize > 2:
         return own_radius(k, scale, nominal)
     return own_radius(k, scale, _dtypes.float32) + own_radius(1.0, np.asarray(result, np.float64), nominal)
@@ -228,7 +257,8 @@ def _elementwise(entry: Any, bound: tuple[Any, ...], radii: list[Any], result: n
             if radius is None:
                 continue
             grad = _wide_tensor(np.broadcast_to(np.asarray(radius, result.dtype), result.shape), nominal)
-            total = _sum(total, np.abs(_evaluate(formula, plain, grad, result, nominal)))
+            moved = np.abs(_evaluate(formula, plain, grad, result, nominal))
+            total = _sum(total, np.where(np.asarray(radius) == 0, 0.0, moved))  # no error stays none where the slope is infinite
         return total
     finally:
         MODE.mode, _WITH_RADII.on = mode, True
@@ -256,6 +286,8 @@ def _evaluate(formula: Any, plain: dict[str, Any], grad: Tensor, result: np.ndar
 def _metadata(name: str, plain: dict[str, Any]) -> Any:
     tensor, kind = name.rsplit("_", 1)
     value = plain[tensor]
+    if kind == "geometry":
+        return geometry(value)
     if not isinstance(value, Tensor):
         return () if kind == "shape" else None
     return value._data.shape if kind == "shape" else value.dtype

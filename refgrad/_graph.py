@@ -24,7 +24,7 @@ LAST = float("inf")
 class Node:
     """A node of the backward graph. ``next``: per differentiable input an edge (node, output number), or None.
 
-    ``outs``: per output (shape, numpy dtype), what an arriving gradient must look like. ``saved`` is None once freed; ``plain`` holds what is no
+    ``outs``: per output (shape, numpy dtype; a ball's nominal dtype), what an arriving gradient must look like. ``saved`` is None once freed; ``plain`` holds what is no
     tensor. ``seq``: younger nodes run first.
     """
 
@@ -42,7 +42,7 @@ class Node:
         raise NotImplementedError
 
     def release(self) -> None:
-        if self.saved:
+        if self.saved and any(s is not None for s in self.saved):  # torch complains where it would unpack something
             self.saved = None
 
     def name(self) -> str:
@@ -63,7 +63,12 @@ class AccumulateGrad(Node):
 
     def __init__(self, variable: Any) -> None:
         self.variable = variable
-        self.outs = ((variable._data.shape, variable._data.dtype),)
+        self.outs = (form(variable),)
+
+
+def form(tensor: Any) -> tuple[Any, Any]:
+    """What a gradient of ``tensor`` looks like: its shape and its numpy dtype, or its nominal dtype in the exact mode."""
+    return (tensor._data.shape, tensor._data.dtype if tensor._exact is None else tensor._exact[0])
 
 
 class Identity(Node):
@@ -155,7 +160,7 @@ def _modified(tensor: Any, found: int, expected: int) -> Exception:
     size = "[" + ", ".join(map(str, tensor._data.shape)) + "]"
     return error(
         "modified_inplace",
-        tensor_type=_dtypes.OF[tensor._data.dtype].tensor_type,
+        tensor_type="CPUBFloat16Type" if tensor.dtype is _dtypes.bfloat16 else f"torch.{tensor.dtype.tensor_type}",
         size=size,
         which=which,
         found=found,

@@ -122,6 +122,9 @@ class Generator:
         self._seeder = np.random.RandomState(self._bits)
         self._reset(DEFAULT_SEED)
 
+    def __repr__(self) -> str:
+        return f"<torch._C.Generator object at {hex(id(self))}>"
+
     def manual_seed(self, seed: int) -> Generator:
         """Restart the stream; ``seed`` lies in [-2**63, 2**64) and a negative one stands for itself plus 2**64."""
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):

@@ -38,6 +38,8 @@ def element_strides(array: np.ndarray) -> tuple[int, ...]:
 
 def overlaps_itself(array: np.ndarray) -> bool:
     """Whether two indices may name one memory location, by torch's conservative test (exact for the strides torch makes itself)."""
+    if array.size == 0:
+        return False
     dims = sorted((s, n) for s, n in zip(array.strides, array.shape) if n > 1)
     expected = array.itemsize
     for stride, size in dims:
@@ -80,6 +82,8 @@ def laid_out(result: np.ndarray, operands: list[np.ndarray]) -> np.ndarray:
 
 def is_dense(a: np.ndarray) -> bool:
     """Non-overlapping and dense: every place of the memory from its first to its last element is one element."""
+    if a.size == 0:
+        return True
     return not overlaps_itself(a) and a.nbytes == sum((n - 1) * s for n, s in zip(a.shape, a.strides)) + a.itemsize
 
 
@@ -121,3 +125,9 @@ def _in_order(result: np.ndarray, order: list[int]) -> np.ndarray:
         return result
     laid[...] = result
     return laid
+
+
+def from_memory(memory: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> np.ndarray:
+    """A view of 1-d memory by strides and offset in elements. It keeps ``memory`` as its base (numpy's as_strided does not)."""
+    item = memory.itemsize
+    return np.ndarray(shape, memory.dtype, memory.view(np.uint8), offset * item if memory.size else 0, [s * item for s in strides])

@@ -21,7 +21,7 @@ from refgrad._errors import error
 from refgrad._grad_mode import MODE
 from refgrad._graph import SEQUENCE, Node, accumulator, load, save_input, save_result
 from refgrad._storage import laid_out
-from refgrad._tensor import TABLE, Tensor
+from refgrad._tensor import TABLE, Tensor, geometry, refresh
 
 #: parameter names that hold tensors unless an entry says otherwise with ``tensors=``
 TENSOR_NAMES: Final = frozenset(
@@ -48,8 +48,9 @@ class Op:
         self.also: tuple[str, ...] = options.pop("also", ())  # further modules below ``torch`` that have the function under the same name
         unpromoted = options.pop("unpromoted", ())  # tensors whose dtype takes no part in promotion: conditions, class indices
         self.promoted_places = tuple(self.place[p] for p in self.tensors if p not in unpromoted)
+        self.scalar_places = tuple(self.place[p] for p in options.pop("scalars", ()))  # Python numbers that take part at compute precision
         self.refuses: Any = options.pop("refuses", None)  # (nominal dtype, operands) -> None; raises for dtypes that torch has no kernel for
-        self.flushes: bool = options.pop("flushes", False)  # kernels may return 0 for a result below the normal range
+        self.flushes: Any = options.pop("flushes", False)  # kernels may return 0 for a result below the normal range (times a function of the arguments)
         self.promote: str = options.pop("promote", "common")
         self.result_dtype: Any = options.pop("result_dtype", None)  # (dtype of the operands, bound arguments) -> dtype to compute in and to give
         self.direct: bool = options.pop("direct", self.promote in ("none", "bool"))
@@ -57,12 +58,15 @@ class Op:
         self.outputs: tuple[str, ...] = options.pop("outputs", ("result",))
         self.nondifferentiable: tuple[str, ...] = options.pop("nondifferentiable", ())
         self.view: bool = options.pop("view", False)
+        self.variadic: str = options.pop("variadic", "")  # the argument that may be given as one sequence or as separate ints: view(2, 3)
         self.multi: bool = options.pop("multi", False)  # a variable number of outputs (split, unbind)
         self.composite: bool = options.pop("composite", False)
         self.method: bool = options.pop("method", self.where in ("", "nn.functional:method"))
         self.function: bool = options.pop("function", True)
         self.inplace: bool = options.pop("inplace", False)
+        self.apart: bool = options.pop("apart", False)  # the in-place form refuses operands that share memory with what it writes, even all of it
         self.number: str = options.pop("node", "0")
+        inplace_number: str = options.pop("inplace_node", self.number)  # where the in-place form has a node of its own
         self.error: str = options.pop("error", "elementwise" if self.promote in ("common", "float") else "exact")
         elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
         self.iterates: bool = options.pop("iterates", elementwise and not self.view)  # an elementwise kernel, whose result keeps operands' memory order
@@ -73,6 +77,8 @@ class Op:
         self.symbol: str = options.pop("symbol", "")
         self.alias_if: Any = options.pop("alias_if", None)  # when the op returns its input itself or a view (reshape, contiguous)
         self.wide_limit: Any = options.pop("wide", None)
+        self.exact: Any = options.pop("exact", None)  # (arguments of the call) -> (array, radius, nominal dtype) in the exact mode: casts
+        self.checks_overlap: bool = options.pop("checks_overlap", True)  # an in-place form refuses memory that overlaps itself
         self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
         self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be
         self.number_only: tuple[str, ...] = options.pop("number_only", ())  # tensor names that this overload takes as Python numbers only
@@ -86,7 +92,8 @@ class Op:
         self.saves = _saved_names(self)
         self.plain_names = _plain_names(self)
         self.sole_user = {s: _sole_user(self, s) for s in self.saves}
-        self.node = _compile_node(self) if self.vjp else None
+        self.node = _compile_node(self, self.number) if self.vjp else None
+        self.inplace_node = self.node if inplace_number == self.number else _compile_node(self, inplace_number)
         self.python: Callable[..., Any] = forward
         self.public: Callable[..., Any] = forward
         self.inplace_python: Callable[..., Any] | None = None
@@ -142,8 +149,10 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     result_dtype: (common dtype, bound arguments) -> the dtype that operands are converted to and that comes out (sums of integers, ``dtype=``).
     direct: numpy's own result is correctly rounded; otherwise forward runs one precision up and is narrowed once.
     vjp: parameter -> formula; a formula's parameter names say what it uses and so what is saved. node: the number in the node's name.
-    where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion. refuses: raises for dtypes without a kernel.
+    where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion. scalars: plain
+    numbers that forward gets as arrays at compute precision (float32 for floats up to 32 bits). refuses: raises for dtypes without a kernel.
     flushes: kernels may return 0 below the normal range. view / multi / composite / outputs / nondifferentiable / inplace / method: as torch has it.
+    variadic: the argument that takes a sequence of ints or separate ints. apart: the in-place form takes no operand from the memory that it writes.
     check: called with the bound arguments before anything is computed; raises torch's errors.
     accepts an overload by: types (argument name -> type of a non-tensor argument), number_only, tensor_only (names of tensor arguments).
     iterates: an elementwise kernel: its result keeps the operands' memory order (default: by promote and error).
@@ -162,6 +171,8 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         first = TABLE.setdefault(entry.name, entry)
         if not entry.composite:
             entry.python = _compile_function(entry)
+        elif entry.variadic:
+            entry.python = _compile_variadic(entry)
         public = entry.python if len(overloads) == 1 else _dispatch.overloaded(entry.name, overloads)
         public.__name__ = entry.name
         first.public = public
@@ -205,7 +216,7 @@ def _saved_names(entry: Op) -> tuple[str, ...]:
 
 
 def _plain_names(entry: Op) -> tuple[str, ...]:
-    """What formulas use that is no tensor: other arguments, and ``<tensor>_shape``, ``<tensor>_dtype``."""
+    """What formulas use that is no tensor: other arguments, and ``<tensor>_shape``, ``<tensor>_dtype``, ``<tensor>_geometry``."""
     mentioned = {name for formula in entry.vjp.values() for name in _formula_names(formula)}
     plain = [n for n in entry.params if n in mentioned and n not in entry.tensors]
     meta = sorted(n for n in mentioned if n not in entry.params and n not in entry.outputs and not n.startswith("grad"))
@@ -216,6 +227,8 @@ def _plain_source(name: str, entry: Op) -> str:
     if name in entry.params:
         return name
     tensor, kind = name.rsplit("_", 1)
+    if kind == "geometry":
+        return f"geometry({tensor})"
     if tensor == "tensors":
         return f"[t._data.{kind} for t in tensors]" if kind == "shape" else "[t.dtype for t in tensors]"
     return f"(() if not isinstance({tensor}, Tensor) else {tensor}._data.shape)" if kind == "shape" else f"{tensor}.dtype"
@@ -237,19 +250,19 @@ def _compile(source: str, name: str, namespace: dict[str, Any]) -> None:
     exec(compile(source, filename, "exec"), namespace)
 
 
-def node_name(entry: Op) -> str:
+def node_name(entry: Op, number: str) -> str:
     """As torch names it: ``log1p`` gives ``Log1PBackward0``. An entry with a whole name in ``node=`` gets that."""
-    if "Backward" in entry.number:
-        return entry.number
+    if "Backward" in number:
+        return number
     words = "".join(part[0].upper() + part[1:] for part in entry.name.split("_") if part)
-    return re.sub(r"(?<=[0-9])[a-z]", lambda m: m[0].upper(), words) + f"Backward{entry.number}"
+    return re.sub(r"(?<=[0-9])[a-z]", lambda m: m[0].upper(), words) + f"Backward{number}"
 
 
-def _compile_node(entry: Op) -> type[Node]:
+def _compile_node(entry: Op, number: str) -> type[Node]:
     saves, plain = entry.saves, entry.plain_names
     namespace: dict[str, Any] = {"load": load, "error": error, "Node": Node, "op_": entry}
     multi_output = len(entry.outputs) > 1
-    lines = [f"class {node_name(entry)}(Node):", "    op = op_", "    def apply(self, grads):"]
+    lines = [f"class {node_name(entry, number)}(Node):", "    op = op_", "    def apply(self, grads):"]
     lines.append(f"        {', '.join('grad_' + o for o in entry.outputs)}, = grads" if multi_output else ("        grad = grads" if entry.multi else "        grad, = grads"))
     if not multi_output and not entry.multi:
         lines.append("        if grad is None: return (None,) * len(self.next)")
@@ -273,8 +286,8 @@ def _compile_node(entry: Op) -> type[Node]:
             call = f"rule_{name}({', '.join(_formula_names(formula))})"
             lines.append(f"        g_{name} = {call} if e_{name} is not None else None")
         lines.append(f"        return ({', '.join('g_' + d for d in differentiable)},)")
-    _compile("\n".join(lines) + "\n", f"{entry.name} backward {entry.number}", namespace)
-    made: type[Node] = namespace[node_name(entry)]
+    _compile("\n".join(lines) + "\n", f"{entry.name} backward {number}", namespace)
+    made: type[Node] = namespace[node_name(entry, number)]
     made.__module__ = "refgrad"
     return made
 
@@ -300,6 +313,9 @@ def _signature_source(entry: Op) -> tuple[str, dict[str, Any]]:
         else:
             defaults[f"default_{p.name}"] = p.default
             parts.append(f"{p.name}=default_{p.name}")
+        if p.name == entry.variadic:
+            parts.append("*more")
+            star = True
     return ", ".join(parts), defaults
 
 
@@ -307,15 +323,32 @@ def _compile_function(entry: Op) -> Callable[..., Any]:
     signature, namespace = _signature_source(entry)
     bound = "".join(f"{p}, " for p in entry.params)
     lines = [f"def {entry.name}({signature}):"]
-    lines += _indent(1, _fast_path(entry))
+    lines += _gather_more(entry)
+    lines += _indent(1, _view_path(entry) if entry.view else _fast_path(entry))
     lines.append(f"    return call(op_, ({bound}))")
     namespace |= {
         "op_": entry, "call": _dispatch.call, "Tensor": Tensor, "MODE": MODE, "SEQUENCE": SEQUENCE, "accumulator": accumulator, "new": Tensor.__new__,
         "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64, "forward": entry.forward, "NODE": entry.node,
         "longdouble": np.longdouble, "constant": _dispatch.constant, "ndarray": np.ndarray, "asarray": np.asarray, "laid_out": laid_out,
+        "refresh": refresh, "as_view": _dispatch.as_view, "geometry": geometry,
     }  # fmt: skip
     _compile("\n".join(lines) + "\n", entry.name, namespace)
     return namespace[entry.name]  # type: ignore[no-any-return]
+
+
+def _compile_variadic(entry: Op) -> Callable[..., Any]:
+    """A composite op with the argument ``variadic`` in both its forms."""
+    signature, namespace = _signature_source(entry)
+    lines = [f"def {entry.name}({signature}):", *_gather_more(entry), f"    return forward({', '.join([*entry.params[:1], *_passed_on(entry, 1)])})"]
+    namespace["forward"] = entry.forward
+    _compile("\n".join(lines) + "\n", entry.name, namespace)
+    return namespace[entry.name]  # type: ignore[no-any-return]
+
+
+def _gather_more(entry: Op) -> list[str]:
+    """Source that makes a tuple of what was given for the ``variadic`` argument."""
+    v = entry.variadic
+    return [f"    if more: {v} = ({v}, *more)", f"    elif {v}.__class__ is int: {v} = ({v},)"] if v else []
 
 
 def _fast_path(entry: Op) -> list[str]:
@@ -332,10 +365,38 @@ def _fast_path(entry: Op) -> list[str]:
     b = others[0]
     lines += [f"        if {b}.__class__ is Tensor:", f"            b = {b}._data", f"            if b.dtype is dt and {_fresh(b)}:"]
     lines += _indent(4, _fast_body(entry, ["a", "b"], [a, b]))
-    if entry.promote != "same":
+    if entry.promote != "same" and b not in entry.tensor_only:
         lines += [f"        elif {b}.__class__ is float or {b}.__class__ is int:", f"            b = constant({b}, dt)"]
         lines += _indent(3, _fast_body(entry, ["a", "b"], [a]))
     return lines
+
+
+def _view_path(entry: Op) -> list[str]:
+    """Source for a view of a plain tensor."""
+    if entry.multi or entry.check or entry.promote != "none" or len(entry.tensors) != 1:
+        return []
+    a = entry.tensors[0]
+    lines = [f"if {a}.__class__ is Tensor and not MODE.inference:", f"    if {a}._view is not None: refresh({a})"]
+    lines += ["    out = new(Tensor)", f"    out._data = r = forward({', '.join([f'{a}._data', *_passed_on(entry)])})", f"    as_view(out, {a}, False)"]
+    if entry.vjp:
+        lines += [f"    if {a}._rg and MODE.mode == 0:", "        dt = r.dtype", *_indent(2, _record_lines(entry, [a], [a]))]
+    return [*lines, "    return out"]
+
+
+def _passed_on(entry: Op, first: int | None = None) -> list[str]:
+    """The arguments after the tensors (or from place ``first``), as a call of forward writes them."""
+    kinds = entry.signature.parameters
+    return [f"{p}={p}" if kinds[p].kind is inspect.Parameter.KEYWORD_ONLY else p for p in entry.params[len(entry.tensors) if first is None else first :]]
+
+
+def _at_precision(entry: Op) -> list[str]:
+    """As ``_passed_on``, with the numbers of ``scalars`` as arrays of the compute dtype."""
+    sources = _passed_on(entry)
+    for i, name in enumerate(entry.params[len(entry.tensors) :]):
+        if entry.place[name] in entry.scalar_places:
+            array = f"constant({name}, dt)" + ("" if entry.direct else ".astype(wide)")
+            sources[i] = sources[i].removesuffix(name) + f"(None if {name} is None else {array})"
+    return sources
 
 
 def _fresh(tensor: str) -> str:
@@ -349,7 +410,7 @@ def _indent(levels: int, lines: list[str]) -> list[str]:
 
 def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
     """Forward, wrap and record for operands known to be plain; ``tensors`` are the parameters that hold tensors here."""
-    rest = [p if entry.signature.parameters[p].kind is not inspect.Parameter.KEYWORD_ONLY else f"{p}={p}" for p in entry.params[len(entry.tensors) :]]
+    rest = _at_precision(entry)
     everything = "".join(p + ", " for p in entry.params)
     body = []
     if entry.direct:
@@ -357,7 +418,7 @@ def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
     else:
         wide = [f"{x}.astype(wide)" for x in arrays]
         body += ["wide = F64 if dt is F32 else longdouble", "try:", f"    r = forward({', '.join([*wide, *rest])}).astype(dt)"]
-    body += ["except ValueError:", f"    return call(op_, ({everything}))"]
+    body += ["except (ValueError, TypeError):", f"    return call(op_, ({everything}))"]
     if entry.iterates:
         contiguous = " and ".join(f"{x}.flags.c_contiguous" for x in arrays)
         body.append(f"if not ({contiguous}): r = laid_out(r, [{', '.join(arrays)}])")

@@ -180,9 +180,8 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        if self._view is not None:
-            refresh(self)
-        return self._rg
+        """Also of a view of a tensor that requires grad; asking does not rebuild the view's node."""
+        return self._rg or (self._view is not None and self._view.base._rg)
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
@@ -206,7 +205,7 @@ class Tensor:
 
     @property
     def retains_grad(self) -> bool:
-        return self._retains and not self.is_leaf
+        return self._retains and self._node is not None
 
     @property
     def _base(self) -> Any:
@@ -403,7 +402,6 @@ def refresh(tensor: Tensor) -> None:
     base = view.base
     if not base._rg:
         return
-    tensor._rg = True
     version = tensor._storage.version
     if view.version == version:
         return
@@ -414,14 +412,16 @@ def refresh(tensor: Tensor) -> None:
     node.plain = (*geometry(tensor), geometry(base))
     node.outs = ((tensor._data.shape, tensor._data.dtype),)
     node.seq = next(SEQUENCE)
-    tensor._node, tensor._nr = node, 0
+    tensor._node, tensor._nr, tensor._rg = node, 0, True
     view.version = version
 
 
 def _forbid(tensor: Tensor, view: View, stale: bool) -> None:
     """Raises where torch forbids a write: through this view, or (stale) through another alias of its base."""
     how = "stale" if stale else "inplace"
-    if view.kind == MULTI_OUTPUT and tensor._node is not None:
+    if view.kind == MULTI_OUTPUT:
+        if tensor._node is None:
+            raise error(f"multi_output_nograd_{how}")
         raise error(f"multi_output_view_{how}", place=tensor._nr, node=short_name(tensor._node))
     if view.kind == UNDER_NO_GRAD:
         raise error(f"nograd_view_{how}")

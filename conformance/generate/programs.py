@@ -36,6 +36,7 @@ class Mix:
 
     ops: tuple[tuple[str, float], ...] = ()
     dtypes: tuple[str, ...] = ()
+    actions: tuple[tuple[str, float], ...] = ()  # kinds of statement drawn more (or less) often: name in ACTIONS, factor
     min_statements: int = 5
     max_statements: int = 16
 
@@ -46,7 +47,7 @@ def drawn_ops(mix: Mix) -> tuple[tuple[str, ...], tuple[int, ...]]:
     names, weights = [], []
     for name, entry in TABLE.items():
         record = info(name)
-        if name.startswith("_") or not record.drawn or not entry.tensors or not (entry.function or entry.method):
+        if name.startswith("_") or not record.drawn or not (entry.tensors or record.draw) or not (entry.function or entry.method):
             continue
         share = [w for pattern, w in mix.ops if fnmatchcase(name, pattern)] if mix.ops else [1.0]
         if share and max(share) > 0:
@@ -87,11 +88,15 @@ class Drawer:
     def add_op(self, kind: str, op: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """An op statement; its outs are named once it is known how many there are."""
         trial = Statement(kind, op, tuple(args), tuple(kwargs.items()), ("_",), observe=False)
+        self.walk.last_value = None
         observation = self.walk.step(len(self.statements), trial)
-        value = self.walk.names.pop("_", None)
+        value = self.walk.last_value
+        self.walk.names.pop("_", None)
         if observation.unsupported:
             raise _Dropped(observation.unsupported)
-        items = value if isinstance(value, tuple) else (value,)
+        items = value if isinstance(value, (tuple, list)) else (value,)
+        if isinstance(value, (tuple, list)) and len(items) == 1:
+            raise _Dropped("one output in a tuple")
         outs = tuple(self.name() for item in items if isinstance(item, Tensor))
         if observation.raised is None and len(outs) != len(items):
             raise _Dropped("an output that is no tensor")
@@ -214,6 +219,11 @@ class Drawer:
 
     def shape_of(self, x: Ref) -> tuple[int, ...]:
         return tuple(self.walk.names[x.name]._data.shape)
+
+    def size(self, x: Ref, dim: int) -> int:
+        """The size of a dim; 1 for one that was drawn out of range."""
+        shape = self.shape_of(x)
+        return shape[dim] if -len(shape) <= dim < len(shape) else 1
 
     def rank(self, x: Ref) -> int:
         return int(self.walk.names[x.name]._data.ndim)
@@ -605,12 +615,20 @@ def _illegal(g: Drawer) -> None:
         g.add(Statement("hook", "observe", (g.literal("float32", (2,), requires_grad=False),), (), (g.name("h"),), observe=False))
 
 
-ACTIONS: Final[tuple[tuple[int, Callable[[Drawer], None]], ...]] = (
-    (520, _op), (70, _inplace), (55, _view_write), (30, _getitem), (30, _setitem), (75, _backward), (60, _grad), (22, _hook), (16, _retain_grad),
-    (10, _requires_grad), (14, _detach), (14, _clear_grad), (10, _read_grad), (26, _mode), (34, _optimizer), (8, _delete), (14, _illegal),
-)  # fmt: skip
-_CHOICES = tuple(a for _, a in ACTIONS)
-_CUMULATIVE = tuple(int(x) for x in np.cumsum([w for w, _ in ACTIONS]))
+#: kind of statement -> (weight, how it is drawn)
+ACTIONS: Final[dict[str, tuple[int, Callable[[Drawer], None]]]] = {
+    "op": (520, _op), "inplace": (70, _inplace), "view_write": (55, _view_write), "getitem": (30, _getitem), "setitem": (30, _setitem),
+    "backward": (75, _backward), "grad": (60, _grad), "hook": (22, _hook), "retain_grad": (16, _retain_grad), "requires_grad": (10, _requires_grad),
+    "detach": (14, _detach), "clear_grad": (14, _clear_grad), "read_grad": (10, _read_grad), "mode": (26, _mode), "optimizer": (34, _optimizer),
+    "delete": (8, _delete), "illegal": (14, _illegal),
+}  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _actions(mix: Mix) -> tuple[tuple[Callable[[Drawer], None], ...], tuple[int, ...]]:
+    factors = dict(mix.actions)
+    weights = [max(int(weight * factors.get(name, 1.0)), 0) for name, (weight, _) in ACTIONS.items()]
+    return tuple(action for _, action in ACTIONS.values()), tuple(int(x) for x in np.cumsum(weights))
 
 
 def draw(provider: Provider, mix: Mix = Mix()) -> Program:  # noqa: B008 - Mix is frozen
@@ -629,11 +647,12 @@ def _draw_statements(g: Drawer) -> None:
     for _ in range(g.p.draw_integer(1, 2)):
         g.literal(g.dtype(FLOATS), g.shape(), requires_grad=True)
     target = g.p.draw_integer(g.mix.min_statements, g.mix.max_statements)
+    actions, cumulative = _actions(g.mix)
     for _ in range(3 * target):
         if len(g.statements) >= target:
             break
         try:
-            g.p.draw_weighted(_CUMULATIVE, _CHOICES)(g)
+            g.p.draw_weighted(cumulative, actions)(g)
         except _Dropped:
             continue
     while g.depth:

@@ -42,7 +42,6 @@ class Pool:
         try:
             run.finish()
         except BaseException as error:
-            run.stop()
             self.close()
             run.drain(keep=isinstance(error, KeyboardInterrupt))
             raise
@@ -67,9 +66,6 @@ class _Run:
             self._found.get()()
             if self._failure:
                 raise self._failure
-
-    def stop(self) -> None:
-        self._source.stop()
 
     def drain(self, keep: bool) -> None:
         """Waits for the threads to see that their workers are gone; hands over what they had found if ``keep``."""
@@ -97,21 +93,15 @@ class _Run:
 
 
 class _Source:
-    """Batches for several threads; ends when it is told to stop."""
+    """Batches for several threads: an iterator may not be advanced by two at a time."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self._batches = iter(batches)
         self._lock = threading.Lock()
-        self._stopped = False
-
-    def stop(self) -> None:
-        self._stopped = True
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
         with self._lock:
-            if self._stopped:
-                raise StopIteration
             return check_batch(next(self._batches))

@@ -99,7 +99,7 @@ def canonical_names(program: Program) -> Program:
     counts: dict[str, int] = {}
     renamed = []
     for statement in program:
-        reads = with_arguments(statement, map_atoms(arguments(statement), _renamer(dict(names))))
+        reads = with_arguments(statement, map_atoms(arguments(statement), _renamer(names)))
         for name in statement.out:
             prefix = PREFIXES.get(statement.kind, "t")
             names[name] = f"{prefix}{counts.setdefault(prefix, 0)}"

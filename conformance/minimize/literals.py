@@ -126,7 +126,8 @@ def encode(dtype: str, value: Decimal | int) -> bytes | None:
         with np.errstate(over="ignore"):
             return np.array(float(value)).astype(wanted).tobytes()
     low, high = (0, 1) if dtype == "bool" else (np.iinfo(wanted).min, np.iinfo(wanted).max)
-    return np.array(int(value), dtype=wanted).tobytes() if low <= value <= high and value == int(value) else None
+    held = Decimal(value).is_finite() and low <= value <= high and value == int(value)
+    return np.array(int(value), dtype=wanted).tobytes() if held else None
 
 
 def _shortest_bfloat16(value: float, item: bytes) -> str:

@@ -70,7 +70,7 @@ def delete_blocks(program: Program) -> Steps:
 
 
 def bypass_statements(program: Program) -> Steps:
-    """Drops a statement, what it bound becoming one of its own arguments or an earlier name."""
+    """Drops a statement, what it bound becoming one of its own arguments, an argument beside it, or an earlier name."""
     for place in reversed(range(len(program))):
         if place < len(program):
             program = yield from first_taken(program, bypasses(program, place))
@@ -78,9 +78,11 @@ def bypass_statements(program: Program) -> Steps:
 
 def bypasses(program: Program, place: int) -> Iterator[Program]:
     statement = program.statements[place]
-    prefixes = prefix_of_names(program.slice_before(place))
-    for name in dict.fromkeys((*statement.refs(), *list(prefixes)[:NAMES_TRIED])):
-        if statement.out and prefixes[name] == prefix_of_names(program)[statement.out[0]]:
+    prefixes = prefix_of_names(program)
+    beside = (name for s in program if set(s.refs()) & set(statement.out) for name in s.refs())
+    earlier = list(prefix_of_names(program.slice_before(place)))[:NAMES_TRIED]
+    for name in dict.fromkeys((*statement.refs(), *beside, *earlier)):
+        if statement.out and name not in statement.out and prefixes[name] == prefixes[statement.out[0]]:
             yield substitute(program, dict.fromkeys(statement.out, name), place + 1).without([place])
 
 

@@ -76,14 +76,14 @@ class _Search:
         return self.best is not before
 
     def _offer(self, candidate: Program) -> None:
-        if candidate.problems():
+        if not candidate.statements or candidate.problems():  # without statements there is nothing to see
             return
         found = simplicity(candidate)
         if found < self._simplicity and self._ask(candidate):
             self.best, self._simplicity = candidate, found
 
     def _ask(self, candidate: Program) -> bool:
-        # The text tells apart what == does not: 1, 1.0 and True, 0.0 and -0.0.
+        # By text, since == takes 1 for True and one NaN for different from the next.
         text = f"{candidate.hooked} {candidate.statements!r}"
         if text in self._refused:
             return False

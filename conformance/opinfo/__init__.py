@@ -1,47 +1,6 @@
-"""What the generator must know of an op beyond its signature: at most one record per op; defaults derive from the table.
+"""What the generator must know of an op beyond its signature: at most one record per op; defaults derive from the table."""
 
-A record's ``draw(drawer)`` returns (args, kwargs) as atoms; it may ask the drawer for tensors that satisfy a constraint. ``recipe`` restricts the
-values of fresh operands (a logarithm likes positive ones), ``dtypes`` what the op takes.
-"""
+from conformance.opinfo import creation, elementwise, indexing, joining, nn, products, reduction, views
+from conformance.opinfo.records import FLOATS, INTS, Info, info
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
-
-FLOATS: Final = ("float32", "float64", "bfloat16", "float16")
-INTS: Final = ("int64", "int32", "int16", "int8", "uint8")
-
-
-@dataclass(frozen=True)
-class Info:
-    """One op's record."""
-
-    draw: Callable[..., tuple[list[Any], dict[str, Any]]] | None = None
-    recipe: str = ""  # the recipe for fresh operands in place of a drawn one, most of the time
-    dtypes: tuple[str, ...] = FLOATS
-    ranks: tuple[int, int] = (0, 9)
-    weight: int = 10
-    forms: tuple[str, ...] = ()  # restrict the spellings (call, method)
-    drawn: bool = True
-
-
-RECORDS: Final[dict[str, Info]] = {}
-
-
-def record(*names: str, **fields: Any) -> None:
-    """Declares the record of these ops. Raises ValueError where one has a record already."""
-    for name in names:
-        if name in RECORDS:
-            raise ValueError(f"op {name} has two records")
-        RECORDS[name] = Info(**fields)
-
-
-def info(name: str) -> Info:
-    return RECORDS.get(name, DEFAULT)
-
-
-DEFAULT: Final = Info()
-
-from conformance.opinfo import elementwise, indexing, joining, nn, products, reduction, view  # noqa: E402, F401 - they fill RECORDS
+__all__ = ["FLOATS", "INTS", "Info", "creation", "elementwise", "indexing", "info", "joining", "nn", "products", "reduction", "views"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo import FLOATS, INTS, record
+from conformance.opinfo.records import FLOATS, INTS, record
 
 NUMBERS = FLOATS + INTS
 ALL = (*NUMBERS, "bool")
@@ -96,3 +96,4 @@ record("xlogy", draw=lambda g: ([g.operand("xlogy", recipe="special"), g.operand
 record("where", draw=_where)
 record("fill", draw=lambda g: ([g.operand("fill"), g.number()], {}), forms=("call",))
 record("zero", "copy", drawn=False)
+record("rsub", dtypes=NUMBERS, forms=("call",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo import FLOATS, INTS, record
+from conformance.opinfo.records import FLOATS, INTS, record
 
 ALL = (*FLOATS, *INTS, "bool")
 Drawn = tuple[list[Any], dict[str, Any]]
@@ -24,7 +24,7 @@ record("hstack", "vstack", draw=lambda g: (_join(g, "cat")[0][:1], {}), dtypes=A
 def _split(g: Any) -> Drawn:
     x = g.operand("split", ranks=(1, 4))
     dim = g.dim(x)
-    size = g.shape_of(x)[dim]
+    size = g.size(x, dim)
     if g.p.draw_chance(40) and size > 1:
         first = g.p.draw_integer(0, size)
         return [x, (first, size - first), dim], {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo import record
+from conformance.opinfo.records import record
 
 Drawn = tuple[list[Any], dict[str, Any]]
 record("gelu", draw=lambda g: ([g.operand("gelu")], {"approximate": "tanh"} if g.p.draw_chance(40) else {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo import record
+from conformance.opinfo.records import record
 
 Drawn = tuple[list[Any], dict[str, Any]]
 
@@ -33,7 +33,7 @@ record("mm", draw=_pair("mm", "nk", "km"))
 record("bmm", draw=_pair("bmm", "bnk", "bkm"))
 record("mv", draw=_pair("mv", "nk", "k"))
 record("dot", draw=_pair("dot", "n", "n"))
-record("outer", draw=_pair("outer", "n", "n"))
+record("outer", "ger", draw=_pair("outer", "n", "n"))
 
 
 def _matmul(g: Any) -> Drawn:
@@ -67,3 +67,5 @@ def _linear(g: Any) -> Drawn:
 
 
 record("linear", draw=_linear)
+
+record("equal", drawn=False)

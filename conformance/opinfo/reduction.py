@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo import FLOATS, INTS, record
+from conformance.opinfo.records import FLOATS, INTS, record
 
 NUMBERS = FLOATS + INTS
 ALL = (*NUMBERS, "bool")

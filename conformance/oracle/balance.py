@@ -8,8 +8,9 @@ import numpy as np
 
 from conformance.divergence import Evidence
 from conformance.observation import Arrival, Observation
+from conformance.oracle import local
 from conformance.oracle.exactly import Node, Slot
-from conformance.oracle.interval import compare, evidence
+from conformance.oracle.interval import changed, compare, evidence
 from conformance.program import Ref, Statement
 from refgrad._dtypes import FLOAT, OF
 from refgrad._exact import REFERENCE, ball
@@ -17,7 +18,10 @@ from refgrad._exact import REFERENCE, ball
 
 def judge_backward(judge: Any, index: int, statement: Statement, observation: Observation) -> None:
     """All arrivals of one backward or grad statement, then ``.grad`` or what grad returned."""
-    if not judge.program.hooked or judge.hook_wrote:
+    if judge.hook_wrote:  # it may have written into anything that shares the gradient's memory: only state is judged
+        judge.expected_change.update(judge.new_values)
+        return
+    if not judge.program.hooked:
         judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
         return
     arrived = _arrivals(judge, index, observation)
@@ -29,8 +33,7 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
             _judge_slot(judge, index, slot, expected.get(slot, []), arrived.get(slot), restricted)
     if statement.kind == "grad":
         _judge_captured(judge, index, statement, arrived)
-    else:
-        _judge_accumulation(judge, index, statement, arrived)
+    _judge_accumulation(judge, index, statement, arrived)
 
 
 def _arrivals(judge: Any, index: int, observation: Observation) -> dict[Slot, tuple[int, Arrival]]:
@@ -46,7 +49,7 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
     expected: dict[Slot, list[tuple[Node | None, Any]]] = {}
     for slot, seed in _seeds(judge, statement):
         expected.setdefault(judge.same_edge.get(slot, slot), []).append((None, seed))
-    flows = {slot: ball(a.flowed, requires_grad=create_graph) for slot, (_, a) in arrived.items() if OF[a.flowed.dtype].category == FLOAT}
+    flows = {slot: ball(a.flowed, requires_grad=create_graph and a.differentiable) for slot, (_, a) in arrived.items() if OF[a.flowed.dtype].category == FLOAT}
     made = []
     for node in judge.nodes:
         here = [flows.get(judge.same_edge.get(slot, slot)) for slot, _ in node.outs]
@@ -66,7 +69,7 @@ def _vjp_node(judge: Any, index: int, node: Node, flows: list[Any], contribution
     leaves = list(node.leaves)
     for (slot, _), flow in zip(node.outs, flows, strict=True):
         slot = judge.same_edge.get(slot, slot)
-        if flow is not None:
+        if flow is not None and flow._rg:
             leaves.append((("@", index, arrived[slot][0]), flow))
     outs = []
     for slot, contribution in contributions:
@@ -108,13 +111,13 @@ def _judge_slot(judge: Any, index: int, slot: Slot, contributions: list[tuple[No
     label = f"{name}@{slot[1]}" if slot[0] != "@" else f"{name}@gradient"
     if found is None:
         if not restricted and any(_nonzero(c) for _, c in contributions):
-            judge.diverge(index, op, "grad", label, Evidence("a gradient", "nothing arrived", "every use of a tensor sends its gradient"), order=order)
+            judge.diverge(index, op, "grad", label, Evidence("a gradient", "nothing", "every use of a tensor sends its gradient"), order=order)
         return
     arrival = found[1]
     judge.arrival_names["@", index, found[0]] = arrival.name
     if not contributions:
         if np.any(arrival.value != 0):
-            judge.diverge(index, "backward", "grad", label, Evidence("nothing", "a gradient arrived", "no use of this tensor is on the path"), order=order)
+            judge.diverge(index, "backward", "grad", label, Evidence("nothing", "a gradient", "no use of this tensor is on the path"), order=order)
         return
     mid, radius = _total(contributions)
     if mid.shape != arrival.value.shape or OF[arrival.value.dtype].wide is not mid.dtype:
@@ -158,13 +161,15 @@ def _total(contributions: list[tuple[Node | None, Any]]) -> tuple[np.ndarray, np
 def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]]) -> None:
     inputs = statement.keyword("inputs")
     chosen = None if inputs is None else {r.name for r in inputs if isinstance(r, Ref)}
+    if statement.kind == "grad":  # only what retains its gradient keeps it
+        chosen = set()
     for name, state in judge.new_states.items():
         if not name.endswith(".grad") or name[:-5] not in judge.slots:
             continue
         owner = name[:-5]
         judge.expected_change.add(name)
         found = arrived.get((owner, judge.slots[owner]))
-        takes = found is not None and (chosen is None or owner in chosen)
+        takes = found is not None and (chosen is None or owner in chosen or judge.new_states[owner].retains_grad is True)
         before, after = judge.values.get(name), judge.now.get(name)
         if after is None or owner not in judge.states:
             continue
@@ -172,7 +177,7 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
             continue
         if not takes:
             if before is not None and before.tobytes() != after.tobytes():
-                judge.diverge(index, "backward", "accumulation", name, Evidence("unchanged", "changed", "nothing arrived for it"))
+                judge.diverge(index, "backward", "accumulation", name, changed(before, after, "nothing arrived for it"))
             continue
         assert found is not None
         _judge_sum(judge, index, name, before, found[1], after, state)
@@ -187,6 +192,7 @@ def _judge_sum(judge: Any, index: int, name: str, before: np.ndarray | None, arr
         held = ball(before)
         mid = mid + held._data
         radius = held.dtype.unit * REFERENCE * np.abs(mid).astype(np.float64) + held.dtype.eta
+        local.judge_aliases(judge, index, judge.program.statements[index], name, after)
     comparison = compare(mid, radius, after)
     judge.count("backward", name, "accumulation", comparison, mid, after, dtype=state.dtype)
     if comparison.bad is not None:
@@ -207,4 +213,4 @@ def _judge_captured(judge: Any, index: int, statement: Statement, arrived: dict[
         if out in judge.new_slots:
             judge.same_edge[out, judge.new_slots[out]] = ("@", index, found[0])
         if found[1].flowed.tobytes() != got.tobytes():
-            judge.diverge(index, "grad", "grad", out, Evidence("what arrived", "something else", "grad returns what arrives at its input"), order=1)
+            judge.diverge(index, "grad", "grad", out, changed(found[1].flowed, got, "grad returns what arrives at its input"), order=1)

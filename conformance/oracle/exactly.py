@@ -78,10 +78,10 @@ class Scope:
 
 
 def literal_array(literal: Literal) -> np.ndarray:
-    from refgrad._ops.view import strided
+    from refgrad._storage import from_memory
 
     memory = np.frombuffer(literal.data, BY_NAME[literal.dtype].np)
-    return strided(memory, literal.shape, literal.strides, literal.offset)
+    return from_memory(memory, literal.shape, literal.strides, literal.offset)
 
 
 def evaluate(statement: Statement, scope: Scope) -> Any:

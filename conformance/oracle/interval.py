@@ -93,6 +93,15 @@ def evidence(mid: np.ndarray, radius: Any, got: np.ndarray, bad: np.ndarray, rea
     )  # fmt: skip
 
 
+def changed(right: np.ndarray, got: np.ndarray, reason: str) -> Evidence:
+    """Bits that had to be these and are others."""
+    unsigned = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[right.itemsize]
+    bad = np.ascontiguousarray(right).view(unsigned) != np.ascontiguousarray(got).view(unsigned)
+    nominal = OF[right.dtype]
+    mid = right.astype(nominal.wide) if nominal.category == FLOAT else right
+    return evidence(mid, None, got, bad.reshape(right.shape), reason)
+
+
 def _allowed(mid: Any, rad: Any, nominal: dtype) -> float:
     if nominal.category != FLOAT or not np.isfinite(mid):
         return 0.0
@@ -116,4 +125,4 @@ def digits(value: Any) -> str:
     return repr(float(value))
 
 
-__all__ = ["Comparison", "compare", "digits", "evidence", "ulp", "worst_ulps"]
+__all__ = ["Comparison", "changed", "compare", "digits", "evidence", "ulp", "worst_ulps"]

@@ -16,7 +16,7 @@ from conformance.divergence import Divergence, Evidence, Key
 from conformance.observation import Observation, TensorState
 from conformance.oracle import balance, local, optimizer, raised, state
 from conformance.oracle.exactly import Node, Scope, Slot, literal_array
-from conformance.oracle.interval import Comparison, worst_ulps
+from conformance.oracle.interval import Comparison, changed, worst_ulps
 from conformance.program import Program, Ref, Statement
 from refgrad._dtypes import BY_NAME, FLOAT, OF
 
@@ -61,9 +61,11 @@ class Judge:
     arrival_names: dict[Slot, str] = field(default_factory=dict)
     expected_change: set[str] = field(default_factory=set)
     optimizers: dict[str, Any] = field(default_factory=dict)
+    gradients: frozenset[str] = frozenset()  # names of tensors that grad returned
     hook_wrote: bool = False
     hook_changed: bool = False
     contiguous_inputs: bool = True
+    stopped: bool = False
 
     # --- what the parts of the oracle call --------------------------------------------------------------------------------
 
@@ -87,9 +89,7 @@ class Judge:
                     if name in slots:
                         self.unknown.add((name, slots[name]))
 
-    def diverge(self, index: int, op: str, facet: str, tensor: str, found: Evidence | None, order: int = 0, error: str = "") -> None:
-        if found is None:
-            found = Evidence("unchanged", "changed")
+    def diverge(self, index: int, op: str, facet: str, tensor: str, found: Evidence, order: int = 0, error: str = "") -> None:
         key = Key(op, facet, "reverse", "ordinary", self.dtype_class(tensor), self.subject, error)
         self.verdict.divergences.append(Divergence(key, index, tensor, found, self.program, order))
 
@@ -121,14 +121,17 @@ class Judge:
         if name not in self.values or name not in self.new_states:
             return
         local.judge_aliases(self, index, statement, name, self.now[name])
-        if np.any(self.now[name] != 0):
-            self.diverge(index, local.op_name(statement), "value", name, Evidence("zeros", "others", "zeroed in place"))
+        now = self.now[name]
+        if np.any(now != 0):
+            self.diverge(index, local.op_name(statement), "value", name, changed(np.zeros_like(now), now, "zeroed in place"))
 
     # --- the loop -----------------------------------------------------------------------------------------------------------
 
     def run(self, subject: list[Observation], reference: list[Observation]) -> Verdict:
         for index, statement in enumerate(self.program.statements):
             self.step(index, statement, subject[index], reference[index])
+            if self.stopped:
+                break
             if self.verdict.divergences:
                 self.verdict.divergences.sort(key=lambda d: PRECEDENCE.index(d.key.facet))
                 break
@@ -137,6 +140,7 @@ class Judge:
     def step(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
         if seen.unsupported or right.unsupported:
             self.verdict.unsupported += 1
+            self.stopped = True  # the two went different ways
             return
         self.new_values = seen.values
         self.new_states = right.states if right.states is not None else self.states
@@ -158,9 +162,13 @@ class Judge:
             self.diverge(index, local.op_name(statement), "error", tensor, found, error=difference[1])
 
     def judge_state(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
-        for tensor, name, facet, want, got in state.differences(seen, right):
-            op = local.op_name(statement)
-            self.diverge(index, op, facet, tensor, Evidence(f"{name}={want}", f"{name}={got}", "torch's documented state"))
+        if statement.kind == "grad":
+            self.gradients |= set(statement.out)
+        for tensor, name, facet, want, got in state.differences(seen, right, self.gradients):
+            texts = [f"{name}={want}", f"{name}={got}"]
+            if name == "exists":
+                texts = ["something" if there else "nothing" for there in (want, got)]
+            self.diverge(index, local.op_name(statement), facet, tensor, Evidence(*texts, "torch's documented state"))
 
     def judge_values(self, index: int, statement: Statement, seen: Observation) -> None:
         if seen.raised is None or statement.kind in ("backward", "grad"):
@@ -189,8 +197,7 @@ class Judge:
             if before is None or name in self.expected_change or name in statement.out:
                 continue
             if before.shape == bits.shape and before.tobytes() != bits.tobytes():
-                found = Evidence("unchanged", "changed", "nobody else's value changes")
-                self.diverge(index, local.op_name(statement), "aliasing", name, found)
+                self.diverge(index, local.op_name(statement), "aliasing", name, changed(before, bits, "nobody else's value changes"))
 
     def advance(self, statement: Statement, right: Observation) -> None:
         if right.states is not None:
@@ -214,7 +221,7 @@ def _tensor(judge: Judge, index: int, statement: Statement, seen: Observation) -
     got = seen.values.get(name)
     want = literal_array(statement.args[0])
     if got is not None and np.ascontiguousarray(want).tobytes() != got.tobytes():
-        judge.diverge(index, "tensor", "value", name, Evidence("the literal's bits", "others", "a copy"))
+        judge.diverge(index, "tensor", "value", name, changed(want, got, "a copy of the literal's bits"))
 
 
 def _op(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:
@@ -230,7 +237,7 @@ def _same(judge: Judge, index: int, statement: Statement, seen: Observation) -> 
     source = statement.args[0].name + (".grad" if statement.kind == "read_grad" else "")
     got = seen.values.get(statement.out[0])
     if got is not None and source in judge.values and judge.values[source].tobytes() != got.tobytes():
-        judge.diverge(index, statement.kind, "value", statement.out[0], Evidence("the same bits", "others", "an alias"))
+        judge.diverge(index, statement.kind, "value", statement.out[0], changed(judge.values[source], got, "an alias shows the same bits"))
     if statement.out[0] in judge.new_slots:
         judge.unknown.update(judge.slots.items())
 

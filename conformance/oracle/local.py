@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance.observation import TensorState
 from conformance.oracle.exactly import Node, Scope, after_write, as_tuple, evaluate, is_float, locations, positions
-from conformance.oracle.interval import compare, evidence
+from conformance.oracle.interval import changed, compare, evidence
 from conformance.program import Ref, Statement
 from refgrad._dtypes import BY_NAME
 from refgrad._exact import ball
@@ -53,7 +53,13 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         if got is None or not isinstance(out, Tensor):
             continue
         judge_value(judge, index, statement, name, out, got, signed)
-        if name in judge.new_slots:
+        if name not in judge.new_slots:
+            continue
+        itself = next((n for n, leaf in scope.leaves.items() if leaf is out), None)
+        if itself is not None and itself in judge.slots:  # the op returned its input: one gradient edge under two names
+            slot = (itself, judge.slots[itself])
+            judge.same_edge[name, judge.new_slots[name]] = judge.same_edge.get(slot, slot)
+        else:
             node_outs.append(((name, judge.new_slots[name]), out))
     if node_outs:
         judge.nodes.append(Node(index, op_name(statement), scope.used(), node_outs))
@@ -156,9 +162,7 @@ def judge_aliases(judge: Any, index: int, statement: Statement, target: str, wri
         right = after_write(judge.values[name], locations(other), written, place)
         got = judge.new_values.get(name, judge.values[name])
         if right.tobytes() != got.tobytes():
-            bad = np.asarray(right != got)
-            found = evidence(right if not is_float(other.dtype) else ball(right)._data, None, got, bad, "aliases share memory") if bad.any() else None
-            judge.diverge(index, op_name(statement), "aliasing", name, found)
+            judge.diverge(index, op_name(statement), "aliasing", name, changed(right, got, "aliases share memory"))
 
 
 def add_write_node(judge: Any, index: int, statement: Statement, target: str) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from conformance.divergence import Evidence
 from conformance.observation import Observation
 from conformance.oracle.exactly import after_write, locations
-from conformance.oracle.interval import compare, evidence
+from conformance.oracle.interval import changed, compare, evidence
 from conformance.program import Ref, Statement
 from refgrad._exact import ball
 from refgrad._grad_mode import no_grad
@@ -62,7 +61,7 @@ def _judge_aliases(judge: Any, index: int, op: str, target: str, written: np.nda
             judge.expected_change.add(name)
             right = after_write(judge.values[name], locations(other), written, locations(state))
             if right.tobytes() != judge.now[name].tobytes():
-                judge.diverge(index, op, "aliasing", name, Evidence("what was written", "something else", "aliases share memory"))
+                judge.diverge(index, op, "aliasing", name, changed(right, judge.now[name], "aliases share memory"))
 
 
 def sgd(optimizer: _Optimizer, name: str, param: Any, grad: Any) -> Any:

@@ -19,6 +19,6 @@ def differs(subject: Observation, reference: Observation) -> tuple[str, str] | N
 def describe(raised: Raised | None) -> str:
     """One line: the type and the text's beginning."""
     if raised is None:
-        return "no error"
+        return "nothing"
     text = " ".join(raised.message.split())
     return f"{raised.type}: {text[:300]}"

@@ -310,10 +310,11 @@ def _replayed(start: Event, event: Event, known: KnownFailures, taken: Iterable[
     entry = known.get(event["entry"])
     divergence = Divergence.from_json(event["divergence"]) if "divergence" in event else None
     key = divergence.key if divergence else entry.key() if entry else Key("unknown", "value")
+    named = (divergence or entry) and key.id not in taken and "*" not in key.to_json().values()
     stale = event["status"] == "stale"
     title = f"{event['entry']}: its program no longer diverges" if stale else f"{event['entry']}: its program diverges as before"
     return Cause(
-        id=event["entry"] if key.id in taken or "*" in key.to_json().values() else key.id,
+        id=key.id if named else event["entry"],
         key=key,
         title=divergence.title() if divergence else title,
         status=event["status"],

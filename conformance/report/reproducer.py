@@ -5,7 +5,7 @@ thing that was wrong, and compares it itself:
 
 =====================  ================================================================================================================
 value, grad,           each element of ``Evidence.elements`` against its interval; where there are none, whether anything is there at all:
-accumulation           ``expected`` or ``got`` is "nothing"
+accumulation           ``expected`` or ``got`` is "nothing" (so is every other facet whose evidence has elements)
 error                  what the statement raised, as "RuntimeError: its text", or "nothing", against ``expected`` and ``got``
 warning                the texts of the warnings, joined by " | ", or "nothing"
 crash, hang            runs itself in another process
@@ -67,19 +67,21 @@ def script(divergence: Divergence, torch: str, path: codegen.Path = codegen.own_
     program = divergence.program.slice_before(divergence.statement + 1)
     guarded = frozenset((raising or raising_statements)(program))
     field, _, expected = divergence.evidence.expected.partition("=")
+    numeric = divergence.key.facet in _NUMERIC or bool(divergence.evidence.elements)
+    whole = numeric or divergence.key.facet in _WHOLE_TEXT
     return _template().render(
         comment=[visible(line) for line in _comment(divergence, torch)],
         body=list(_body(divergence, program, guarded, path)),
         facet=divergence.key.facet,
-        numeric=divergence.key.facet in _NUMERIC,
+        numeric=numeric,
         process=divergence.key.facet in _PROCESS,
         hooked=program.hooked,
         field=field,
-        reads=_STATE[field] if divergence.key.facet not in _WHOLE_TEXT else "",
+        reads="" if whole else _STATE[field],
         counts_objects=field == "identity" and divergence.key.facet == "grad_identity",
         device=divergence.attributes.get("device", "cpu"),
         elements=[_Check.of(element) for element in divergence.evidence.elements],
-        expected=expected if divergence.key.facet not in _WHOLE_TEXT else divergence.evidence.expected,
+        expected=divergence.evidence.expected if whole else expected,
         got=divergence.evidence.got,
         what=_what(divergence, field),
         cause=divergence.key.id,
@@ -198,7 +200,7 @@ def _returned(divergence: Divergence, live: list[str]) -> str:
         return "None"
     if arrival := _ARRIVAL.match(divergence.tensor):
         return f"arrived.get(({arrival[1]!r}, {arrival[2]}, {max(divergence.order, 1)}), [])"
-    if facet in _NUMERIC | {"flaky"}:
+    if facet in _NUMERIC | {"flaky"} or divergence.evidence.elements:
         return f"[{divergence.tensor}]" if divergence.tensor else "[]"
     return f"state({', '.join([repr(divergence.tensor), *(f'{name}={name}' for name in live)])})"
 

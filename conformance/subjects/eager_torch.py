@@ -49,12 +49,11 @@ class EagerTorch:
         tensor = tensor.detach()
         if not self._on_cpu:
             tensor = tensor.cpu()
+        if tensor._is_zerotensor():  # a gradient may have no memory
+            tensor = tensor.clone()
         if tensor.dtype is torch.bfloat16:
             return tensor.view(torch.int16).numpy().copy().view(ml_dtypes.bfloat16)
-        try:
-            return tensor.numpy().copy()
-        except RuntimeError:  # a gradient may be a zero tensor without memory, which has to be materialized
-            return np.array(tensor.numpy(force=True))
+        return tensor.numpy().copy()
 
     def storage(self, tensor: Any) -> int:
         return int(tensor.untyped_storage()._cdata)

@@ -10,8 +10,7 @@ import numpy as np
 import refgrad
 from conformance.program import Literal
 from refgrad._dtypes import BY_NAME
-from refgrad._ops.view import strided
-from refgrad._storage import Storage
+from refgrad._storage import Storage, from_memory
 from refgrad._table import TABLE
 from refgrad._tensor import make, own_storage
 
@@ -25,7 +24,7 @@ class Reference:
 
     def literal(self, literal: Literal, requires_grad: bool) -> Any:
         memory = np.frombuffer(literal.data, BY_NAME[literal.dtype].np).copy()
-        tensor = make(strided(memory, literal.shape, literal.strides, literal.offset))
+        tensor = make(from_memory(memory, literal.shape, literal.strides, literal.offset))
         tensor._storage = Storage(memory)
         return tensor.requires_grad_() if requires_grad else tensor
 

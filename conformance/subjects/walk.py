@@ -11,6 +11,7 @@ change who owns the gradient), and registers before the program can, so that it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,8 +25,11 @@ from conformance.program import Dots, DType, Literal, Program, Ref, Slice, State
 class Engine(Protocol):
     """What the walk needs to know of a library beyond torch's API."""
 
-    name: str
-    module: Any
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def module(self) -> Any: ...
 
     def literal(self, literal: Literal, requires_grad: bool) -> Any: ...
 
@@ -40,6 +44,10 @@ class Engine(Protocol):
     def function(self, op: str) -> Callable[..., Any]: ...
 
     def synchronize(self) -> None: ...
+
+
+#: how torch says that it has no derivative: no error, but a thing it cannot do
+NO_DERIVATIVE = re.compile(r"^derivative for .* is not implemented|^the derivative for .* is not implemented|is not differentiable twice")
 
 
 class Unbound(Exception):
@@ -66,13 +74,14 @@ class Walk:
     slots: dict[str, int] = field(default_factory=dict)
     nodes: dict[str, Any] = field(default_factory=dict)
     seen_versions: dict[str, Any] = field(default_factory=dict)
-    identities: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    identities: dict[str, tuple[Any, int, int]] = field(default_factory=dict)
     last_bits: dict[str, tuple[Any, bytes]] = field(default_factory=dict)
     blocks: list[Any] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     pending: dict[tuple[str, int], Arrival] = field(default_factory=dict)
     create_graph: bool = False
     index: int = 0
+    last_value: Any = None
     follow: Any = None  # the observations to take values from (the reference follows the subject)
     tensor_type: Any = None
 
@@ -98,6 +107,11 @@ class Walk:
             observation.unsupported = str(error) or "NotImplementedError"
         except Unbound:
             observation.raised = Raised("Unbound", "")
+        except RuntimeError as error:
+            if NO_DERIVATIVE.search(str(error)):
+                observation.unsupported = str(error)
+            else:
+                observation.raised = Raised(type(error).__name__, str(error))
         except Exception as error:  # noqa: BLE001 - whatever a subject raises is an observation
             observation.raised = Raised(type(error).__name__, str(error))
         self.pending.clear()
@@ -135,9 +149,11 @@ class Walk:
 
     def recorder(self, name: str, slot: int, order: int, of: tuple[int, int] | None) -> Callable[[Any], None]:
         def record(grad: Any) -> None:
+            if grad is None:  # torch calls hooks of a tensor that got no gradient, too
+                return
             place = (self.index, len(self.arrivals))
             value = self.engine.bits(grad)
-            arrival = Arrival(name, slot, value, value, order, of)
+            arrival = Arrival(name, slot, value, value, order, of, bool(grad.requires_grad))
             self.arrivals.append(arrival)
             if order == 1:
                 self.pending[name, slot] = arrival
@@ -182,11 +198,11 @@ class Walk:
         base = t._base
         if base is not None:
             base = by_id.get(id(base), "unnamed")
-        held, count = self.identities.get(name, (None, 0))
-        if held is not t:
-            count += 1
-            self.identities[name] = (t, count)
         inference = t.is_inference()
+        held, count, first = self.identities.get(name, (None, 0, 0))
+        if held is not t:
+            count, first = count + 1, 0 if inference else t._version
+            self.identities[name] = (t, count, first)
         try:
             node = t.grad_fn
             requires_grad, leaf, retains, number = t.requires_grad, t.is_leaf, t.retains_grad, t.output_nr
@@ -198,7 +214,7 @@ class Walk:
             grad_fn = "" if node is None else type(node).__name__
         return TensorState(
             engine.dtype_name(t.dtype), tuple(t.shape), t.stride(), t.storage_offset(), alias, base, requires_grad, leaf, grad_fn, number, retains,
-            inference, ABSENT if inference else t._version, count,
+            inference, ABSENT if inference else t._version - first, count,
         )  # fmt: skip
 
     def read(self, name: str, tensor: Any, observation: Observation) -> None:
@@ -242,11 +258,15 @@ class Walk:
         return args, {k: self.resolve(v) for k, v in statement.kwargs}
 
     def bind(self, statement: Statement, value: Any) -> None:
+        """Binds the outs as Python would. Only tensors are bound: reading a name that got None or a tuple counts as unbound."""
         out = statement.out
-        if len(out) == 1:
-            self.names[out[0]] = value[0] if statement.kind == "grad" else value
-        elif out:
-            for name, item in zip(out, value, strict=False):
+        self.last_value = value
+        items = value if isinstance(value, (tuple, list)) and (len(out) != 1 or statement.kind == "grad") else (value,)
+        if len(items) != len(out):
+            few = "not enough values" if len(items) < len(out) else "too many values"
+            raise ValueError(f"{few} to unpack (expected {len(out)}, got {len(items)})")
+        for name, item in zip(out, items, strict=True):
+            if item.__class__ is self.tensor_type:
                 self.names[name] = item
 
 
@@ -347,7 +367,7 @@ def _hook(walk: Walk, s: Statement) -> None:
     def wrapped(grad: Any) -> Any:
         result = action(grad)
         arrival = walk.pending.get((name, slot))
-        if arrival is not None:
+        if arrival is not None and grad is not None:
             flowed = grad if result is None else result
             arrival.flowed = walk.engine.bits(flowed)
         return result

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from refgrad import _dtypes
 from refgrad._dispatch import no_kernel
-from refgrad._dtypes import BOOL, INT
+from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._ops.binary import not_implemented
 from refgrad._ops.comparison import where
@@ -22,6 +23,7 @@ from refgrad._table import TABLE, op
 
 declare("gelu_approximate", RuntimeError, "approximate argument must be either none or tanh.")
 declare("hardtanh_bounds", ValueError, "min_val cannot be greater than max_val")
+declare("hardtanh_unsigned", RuntimeError, "cannot do hardtanh on an unsigned type with negative limits")
 declare("hardtanh_bool", RuntimeError, "Bool inputs not supported for hardtanh")
 declare("inplace_negative_slope", RuntimeError, "In-place {name} backward calculation is triggered with a negative slope which is not supported. This is caused by calling in-place forward function with a negative slope, please call out-of-place version instead. File an issue at https://github.com/pytorch/pytorch if you do require supporting in-place leakRelu backward calculation with negative slope")  # fmt: skip
 
@@ -30,6 +32,10 @@ F = "nn.functional"
 _PRIVATE = {"function": False, "method": False}
 #: a kernel that computes a gradient
 _KERNEL = {**_PRIVATE, "tensors": ("grad_output", "input")}
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(array), np.abs(array), 0)
 
 
 def _floats(kernel: str) -> Any:
@@ -48,14 +54,17 @@ def _relu_with_flag(input, inplace):
     return _inplace("relu", input) if inplace else TABLE["relu"].python(input)
 
 
-@op(name="_threshold", **_PRIVATE, **SELECTION, vjp=dict(input=lambda grad, input, threshold: threshold_backward(grad, input, threshold)))
+_THRESHOLD = {"name": "_threshold", **_PRIVATE, **SELECTION, "scalars": ("threshold", "value"), "refuses": no_kernel("threshold_cpu", BOOL)}
+
+
+@op(**_THRESHOLD, vjp=dict(input=lambda grad, input, threshold: threshold_backward(grad, input, threshold)))
 def _threshold(input, threshold, value):
-    return np.where(input <= threshold, np.asarray(value, input.dtype), input)
+    return np.where(input <= threshold, value, input)
 
 
-@op(name="_threshold", node="1", inplace=True, **_PRIVATE, **SELECTION, vjp=dict(input=lambda grad, result, threshold: threshold_backward(grad, result, threshold)))
+@op(**_THRESHOLD, node="1", inplace=True, vjp=dict(input=lambda grad, result, threshold: threshold_backward(grad, result, threshold)))
 def _threshold_written(input, threshold, value):
-    return np.where(input <= threshold, np.asarray(value, input.dtype), input)
+    return np.where(input <= threshold, value, input)
 
 
 @op(where=F, composite=True)
@@ -63,14 +72,14 @@ def threshold(input, threshold, value, inplace=False):
     return _inplace("_threshold", input, threshold, value) if inplace else _threshold(input, threshold, value)
 
 
-@op(**_KERNEL, direct=True, ulps=1.0, reason="at most one product",
+@op(**_KERNEL, scalars=("slope",), direct=True, ulps=1.0, reason="at most one product",
     vjp=dict(grad_output=lambda grad, input, slope: leaky_relu_backward(grad, input, slope), input=lambda grad: zeros_like(grad)))  # fmt: skip
 def leaky_relu_backward(grad_output, input, slope):
-    return np.where(input > 0, grad_output, grad_output * np.asarray(slope, grad_output.dtype))
+    return np.where(input > 0, grad_output, grad_output * slope)
 
 
-def _leaky(input: np.ndarray, slope: float) -> np.ndarray:
-    return np.where(input > 0, input, input * np.asarray(slope, input.dtype))
+def _leaky(input: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    return np.where(input > 0, input, input * slope)
 
 
 def _leaky_from_result(grad, result, negative_slope):
@@ -79,7 +88,7 @@ def _leaky_from_result(grad, result, negative_slope):
     return leaky_relu_backward(grad, result, negative_slope)
 
 
-_LEAKY = {"name": "_leaky_relu", **_PRIVATE, "direct": True, "ulps": 1.0, "reason": "at most one product", "refuses": _floats("leaky_relu_cpu")}
+_LEAKY = {"name": "_leaky_relu", **_PRIVATE, "scalars": ("negative_slope",), "direct": True, "ulps": 1.0, "reason": "at most one product", "refuses": _floats("leaky_relu_cpu")}
 
 
 @op(**_LEAKY, vjp=dict(input=lambda grad, input, negative_slope: leaky_relu_backward(grad, input, negative_slope)))
@@ -100,13 +109,11 @@ def leaky_relu(input, negative_slope=0.01, inplace=False):
 # --- elu, selu, celu ---------------------------------------------------------------------------------------------------------------
 
 
-def _constants(array: np.ndarray, *numbers: float) -> list[np.ndarray]:
-    return [np.asarray(n, array.dtype) for n in numbers]
+_COEFFICIENTS = ("alpha", "scale", "input_scale")
 
 
-def _elu_array(input: np.ndarray, alpha: float, scale: float, input_scale: float) -> np.ndarray:
-    a, s, i = _constants(input, alpha, scale, input_scale)
-    return np.where(input > 0, input * s, np.expm1(input * i) * (a * s))
+def _elu_array(input: np.ndarray, alpha: Any, scale: Any, input_scale: Any) -> np.ndarray:
+    return np.where(input > 0, input * scale, np.expm1(input * input_scale) * (alpha * scale))
 
 
 _ELU = {
@@ -114,19 +121,18 @@ _ELU = {
 }  # fmt: skip
 
 
-@op(**_KERNEL, name="elu_backward", ulps=8.0, reason="exp within 2 ulp, three products",
+@op(**_KERNEL, name="elu_backward", scalars=_COEFFICIENTS, ulps=8.0, reason="exp within 2 ulp, three products",
     scale=lambda grad_output, alpha, scale, input_scale, input: np.abs(grad_output) * _elu_slope_scale(input, alpha, scale, input_scale),
     vjp=dict(grad_output=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input),
              input=lambda grad, grad_output, alpha, scale, input_scale, input: _elu_second(grad * grad_output, alpha, scale, input_scale, input)))  # fmt: skip
 def _elu_backward(grad_output, alpha, scale, input_scale, input):
-    a, s, i = _constants(grad_output, alpha, scale, input_scale)
-    return np.where(input <= 0, grad_output * i * (a * s) * np.exp(input * i), grad_output * s)
+    return np.where(input <= 0, grad_output * input_scale * (alpha * scale) * np.exp(input * input_scale), grad_output * scale)
 
 
-def _elu_slope_scale(input: np.ndarray, alpha: float, scale: float, input_scale: float) -> np.ndarray:
+def _elu_slope_scale(input: np.ndarray, alpha: Any, scale: Any, input_scale: Any) -> np.ndarray:
     """Where the exponent is rounded, its size counts."""
     inner = np.minimum(input, 0) * input_scale
-    slope = np.where(input <= 0, np.abs(input_scale * alpha * scale) * np.exp(inner), abs(scale))
+    slope = np.where(input <= 0, np.abs(input_scale * alpha * scale) * np.exp(inner), np.abs(scale))
     return slope * (1 + np.where(np.isfinite(inner), np.abs(inner), 0) / 4)
 
 
@@ -135,25 +141,24 @@ def _elu_second(product, alpha, scale, input_scale, input):
     return where(rising, 0, product) * (where(rising, 0, input) * input_scale).exp() * (input_scale * input_scale * alpha * scale)
 
 
-@op(**_KERNEL | {"tensors": ("grad_output", "output")}, name="_elu_backward_from_result", node="EluBackwardBackward0", ulps=4.0,
+@op(**_KERNEL | {"tensors": ("grad_output", "output")}, name="_elu_backward_from_result", node="EluBackwardBackward0", scalars=_COEFFICIENTS, ulps=4.0,
     reason="a sum and three products", scale=lambda grad_output, alpha, scale, input_scale, output: _from_result_scale(grad_output, alpha, scale, input_scale, output),
     vjp=dict(grad_output=lambda grad, alpha, scale, input_scale, output: _elu_backward_from_result(grad, alpha, scale, input_scale, output),
              output=lambda grad, grad_output, input_scale, output: where(output <= 0, grad * grad_output * input_scale, 0)))  # fmt: skip
 def _elu_backward_from_result(grad_output, alpha, scale, input_scale, output):
-    a, s, i = _constants(grad_output, alpha, scale, input_scale)
-    return np.where(output <= 0, grad_output * i * (output + a * s), grad_output * s)
+    return np.where(output <= 0, grad_output * input_scale * (output + alpha * scale), grad_output * scale)
 
 
 def _from_result_scale(grad_output, alpha, scale, input_scale, output):
-    return np.abs(grad_output) * np.where(output <= 0, abs(input_scale) * (np.abs(output) + abs(alpha * scale)), abs(scale))
+    return np.abs(grad_output) * np.where(output <= 0, np.abs(input_scale) * (np.abs(output) + np.abs(alpha * scale)), np.abs(scale))
 
 
-@op(name="_elu", **_ELU, vjp=dict(input=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input)))
+@op(name="_elu", **_ELU, scalars=_COEFFICIENTS, vjp=dict(input=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input)))
 def _elu(input, alpha, scale, input_scale):
     return _elu_array(input, alpha, scale, input_scale)
 
 
-@op(name="_elu", node="1", inplace=True, **_ELU,
+@op(name="_elu", node="1", inplace=True, **_ELU, scalars=_COEFFICIENTS,
     vjp=dict(input=lambda grad, alpha, scale, input_scale, result: _elu_from_result(grad, alpha, scale, input_scale, result)))  # fmt: skip
 def _elu_written(input, alpha, scale, input_scale):
     return _elu_array(input, alpha, scale, input_scale)
@@ -178,15 +183,15 @@ def selu(input, inplace=False):
     return _inplace("_elu", input, *_SELU) if inplace else _elu(input, *_SELU)
 
 
-@op(name="_celu", **_ELU, vjp=dict(input=lambda grad, alpha, input: _elu_backward(grad, alpha, 1.0, 1.0 / alpha, input)))
+@op(name="_celu", **_ELU, scalars=("alpha",), vjp=dict(input=lambda grad, alpha, input: _elu_backward(grad, alpha, 1.0, 1.0 / alpha, input)))
 def _celu(input, alpha):
-    return _elu_array(input, alpha, 1.0, 1.0 / alpha)
+    return _elu_array(input, alpha, np.ones((), input.dtype), 1 / alpha)
 
 
-@op(name="_celu", node="1", inplace=True, **_ELU,
+@op(name="_celu", node="1", inplace=True, **_ELU, scalars=("alpha",),
     vjp=dict(input=lambda grad, alpha, result: _elu_backward_from_result(grad, alpha, 1.0, 1.0 / alpha, result)))  # fmt: skip
 def _celu_written(input, alpha):
-    return _elu_array(input, alpha, 1.0, 1.0 / alpha)
+    return _elu_array(input, alpha, np.ones((), input.dtype), 1 / alpha)
 
 
 @op(also=(F,), composite=True, method=False)
@@ -207,12 +212,12 @@ def _exponent_scale(inner: np.ndarray, result: Any) -> np.ndarray:
     return np.abs(result) * (1 + np.where(np.isfinite(inner), np.abs(inner), 0) / 8)
 
 
-@op(**_KERNEL, ulps=9.0, flushes=True, reason="exp within 2 ulp of a rounded argument, sum, product, quotient",
+@op(**_KERNEL, scalars=("beta", "threshold"), ulps=9.0, flushes=True, reason="exp within 2 ulp of a rounded argument, sum, product, quotient",
     scale=lambda grad_output, input, beta, threshold: np.abs(grad_output) * _exponent_scale(input * beta, _logistic(input * beta)),
     vjp=dict(grad_output=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold),
              input=lambda grad, grad_output, input, beta, threshold: _softplus_second(grad * grad_output, input, beta, threshold)))  # fmt: skip
 def softplus_backward(grad_output, input, beta, threshold):
-    inner = input * np.asarray(beta, input.dtype)
+    inner = input * beta
     return np.where(inner > threshold, grad_output, grad_output * _logistic(inner))
 
 
@@ -221,20 +226,20 @@ def _softplus_second(product, input, beta, threshold):
     return where(inner < threshold, sigmoid_backward(product, inner.sigmoid()) * beta, 0)
 
 
-@op(where=F, ulps=9.0, flushes=True, reason="log1p and exp within 2 ulp of a rounded argument, a quotient", refuses=_floats("softplus_cpu"),
+@op(where=F, scalars=("beta", "threshold"), ulps=9.0, flushes=True, reason="log1p and exp within 2 ulp of a rounded argument, a quotient", refuses=_floats("softplus_cpu"),
     scale=lambda input, beta, threshold: _exponent_scale(np.minimum(input * beta, 0), _softplus_array(input, beta, threshold)),
     vjp=dict(input=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold)))  # fmt: skip
 def softplus(input, beta=1, threshold=20):
     return _softplus_array(input, beta, threshold)
 
 
-def _softplus_array(input: np.ndarray, beta: float, threshold: float) -> np.ndarray:
-    inner = input * np.asarray(beta, input.dtype)
-    return np.where(inner > threshold, input, np.log1p(np.exp(inner)) / np.asarray(beta, input.dtype))
+def _softplus_array(input: np.ndarray, beta: Any, threshold: Any) -> np.ndarray:
+    inner = input * beta
+    return np.where(inner > threshold, input, np.log1p(np.exp(inner)) / beta)
 
 
 def log_sigmoid_array(x: np.ndarray) -> np.ndarray:
-    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+    return np.asarray(np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), order="C")
 
 
 @op(**_KERNEL, ulps=8.0, flushes=True, reason="exp within 2 ulp, sum, quotient, product; torch forms 1 - z / (1 + z) where the input is negative",
@@ -245,7 +250,7 @@ def log_sigmoid_backward(grad_output, input):
     return grad_output * _logistic(-input)
 
 
-@op(where=F, node="LogSigmoidBackward0", ulps=6.0, flushes=True, reason="log1p and exp within 2 ulp, a sum", refuses=_floats("log_sigmoid_cpu"),
+@op(where=F, node="LogSigmoidBackward0", iterates=False, ulps=6.0, flushes=True, reason="log1p and exp within 2 ulp, a sum", refuses=_floats("log_sigmoid_cpu"),
     vjp=dict(input=lambda grad, input: log_sigmoid_backward(grad, input)))  # fmt: skip
 def logsigmoid(input):
     return log_sigmoid_array(input)
@@ -264,7 +269,7 @@ def _mish_vjp(grad, input):
     return grad * (tanh_softplus + input * input.sigmoid() * (1 - tanh_softplus * tanh_softplus))
 
 
-@op(name="_silu", **_PRIVATE, inplace=True, ulps=8.0, flushes=True, reason="exp within 2 ulp, sum, quotient", refuses=_floats("silu_cpu"),
+@op(name="_silu", **_PRIVATE, inplace=True, ulps=8.0, flushes=_finite, refuses=_floats("silu_cpu"), reason="exp within 2 ulp, sum, quotient; 0 where exp(-x) overflows",
     vjp=dict(input=lambda grad, input: _silu_vjp(grad, input)))  # fmt: skip
 def _silu(input):
     return input / (1 + np.exp(-input))
@@ -275,7 +280,7 @@ def silu(input, inplace=False):
     return _inplace("_silu", input) if inplace else _silu(input)
 
 
-@op(name="_mish", **_PRIVATE, inplace=True, ulps=16.0, flushes=True, reason="exp, log1p and tanh within 2 ulp each, a product", refuses=_floats("mish_cpu"),
+@op(name="_mish", **_PRIVATE, inplace=True, ulps=16.0, flushes=_finite, reason="exp, log1p and tanh within 2 ulp each, a product", refuses=_floats("mish_cpu"),
     vjp=dict(input=lambda grad, input: _mish_vjp(grad, input)))  # fmt: skip
 def _mish(input):
     return input * np.tanh(np.logaddexp(np.zeros_like(input), input))
@@ -318,10 +323,17 @@ def _gelu_slope(x: np.ndarray, approximate: str) -> np.ndarray:
 
 
 def _gelu_slope_scale(x: np.ndarray, approximate: str) -> np.ndarray:
-    """1 + erf cancels for negative inputs, so an error is relative to 1; the second term is |x| times a rounded exponential of x²."""
+    """1 + erf cancels for negative inputs, so an error is relative to 1; the second term is |x| times a rounded exponential of x².
+
+    With tanh, 1 - t² cancels where t is near 1: the error of t (two ulp, and that of its argument) counts |x| times the argument's slope.
+    """
     size = np.where(np.isfinite(x), np.abs(x), 0)
-    density = _pdf(size) if approximate == "none" else (1 - _tanh_parts(size)[0] ** 2) * _tanh_parts(size)[1]
-    return 1 + size * density * (2 + size * size)
+    if approximate == "none":
+        return 1 + size * _pdf(size) * (2 + size * size)
+    t, slope = _tanh_parts(size)
+    spread, inner = 1 - t * t, np.arctanh(np.minimum(t, 1 - 2.0**-53))
+    off = np.where(size > 12, 0, 4 * t + 5 * spread * inner)  # beyond, tanh is exactly 1 in every dtype
+    return (3 + off + size * slope * (off + 2 * spread)) / 3
 
 
 def _check_approximate(input: Any, approximate: str = "none") -> None:
@@ -361,22 +373,24 @@ def gelu(input, approximate="none"):
 # --- piecewise linear ---------------------------------------------------------------------------------------------------------------------
 
 
-@op(**_KERNEL, **SELECTION,
+@op(**_KERNEL, **SELECTION, scalars=("min_val", "max_val"),
     vjp=dict(grad_output=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val), input=lambda grad: zeros_like(grad)))  # fmt: skip
 def hardtanh_backward(grad_output, input, min_val, max_val):
-    return np.where((input <= min_val) | (input >= max_val), np.zeros((), grad_output.dtype), grad_output)
+    return np.where((input > min_val) & (input < max_val), grad_output, np.zeros((), grad_output.dtype))
 
 
-@op(name="_hardtanh", **_PRIVATE, **SELECTION, inplace=True, refuses=refusal("hardtanh_bool"),
+@op(name="_hardtanh", **_PRIVATE, **SELECTION, scalars=("min_val", "max_val"), inplace=True, refuses=refusal("hardtanh_bool"),
     vjp=dict(input=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val)))  # fmt: skip
 def _hardtanh(input, min_val, max_val):
-    return np.minimum(np.maximum(input, np.asarray(min_val).astype(input.dtype)), np.asarray(max_val).astype(input.dtype))
+    return np.minimum(np.maximum(input, min_val), max_val)
 
 
 @op(where=F, composite=True)
 def hardtanh(input, min_val=-1.0, max_val=1.0, inplace=False):
     if min_val > max_val:
         raise error("hardtanh_bounds")
+    if input.dtype is _dtypes.uint8 and (min_val < 0 or max_val < 0):
+        raise error("hardtanh_unsigned")
     return _inplace("_hardtanh", input, min_val, max_val) if inplace else _hardtanh(input, min_val, max_val)
 
 
@@ -467,10 +481,6 @@ def _softmax_array(input: np.ndarray, dim: int) -> np.ndarray:
     return powers / _total(powers, dim)
 
 
-def _finite(array: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(array), np.abs(array), 0)
-
-
 def _zeros_if_none(radius: Any, like: np.ndarray) -> np.ndarray:
     return np.zeros(like.shape) if radius is None else np.broadcast_to(radius, like.shape)
 
@@ -536,38 +546,44 @@ def _log_softmax_backward_data(grad_output, output, dim):
     return grad_output - np.exp(output) * _total(grad_output, dim)
 
 
-_SOFTMAX = {**_PRIVATE, "reason": "exp within 2 ulp of rounded differences, order of summation"}
+_SOFTMAX = {**_PRIVATE, "iterates": False, "reason": "exp within 2 ulp of rounded differences, order of summation"}
 
 
-@op(name="_softmax", **_SOFTMAX, radius=_softmax_radius, refuses=_floats("softmax_lastdim_kernel_impl"),
+@op(name="_softmax", **_SOFTMAX, radius=_softmax_radius,
     vjp=dict(input=lambda grad, result, dim: _softmax_backward_data(grad, result, dim)))  # fmt: skip
 def _softmax(input, dim):
-    return _softmax_array(input, dim)
+    return np.asarray(_softmax_array(input, dim), order="C")
 
 
-@op(name="_log_softmax", **_SOFTMAX, radius=_log_softmax_radius, refuses=_floats("log_softmax_lastdim_kernel_impl"),
+@op(name="_log_softmax", **_SOFTMAX, radius=_log_softmax_radius,
     vjp=dict(input=lambda grad, result, dim: _log_softmax_backward_data(grad, result, dim)))  # fmt: skip
 def _log_softmax(input, dim):
     below = _below_top(input, dim)
-    return below - np.log(_total(np.exp(below), dim))
+    return np.asarray(below - np.log(_total(np.exp(below), dim)), order="C")
 
 
-def _in_dtype(input, dtype):
-    return input if dtype is None else input.to(dtype)
+def _prepared(name, input, dim, dtype):
+    """The input in the dtype asked for, after the checks that torch makes."""
+    input = input if dtype is None else input.to(dtype)
+    dims = normal_dims(dim, input._data.ndim)
+    if input.dtype.category != FLOAT:
+        last = not dims or dims[0] == input._data.ndim - 1
+        no_kernel(f"{name}_lastdim_kernel_impl" if last else f"{name}_kernel_impl", BOOL, INT)(input.dtype, [])
+    return input
 
 
 @op(composite=True, also=(F, "special"))
 def softmax(input, dim, dtype=None):
-    return _softmax(_in_dtype(input, dtype), dim)
+    return _softmax(_prepared("softmax", input, dim, dtype), dim)
 
 
 @op(composite=True, also=(F, "special"))
 def log_softmax(input, dim, dtype=None):
-    return _log_softmax(_in_dtype(input, dtype), dim)
+    return _log_softmax(_prepared("log_softmax", input, dim, dtype), dim)
 
 
 @op(where=F, composite=True)
 def softmin(input, dim, dtype=None):
-    return _softmax(_in_dtype(-input, dtype), dim)
+    return _softmax(_prepared("softmax", -input, dim, dtype), dim)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dispatch import _c_name, common_dtype, no_kernel
+from refgrad._dispatch import broadcast_shapes, common_dtype, no_kernel
 from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
-from refgrad._ops.unary import SELECTION, vendor, where, zeros_like
+from refgrad._ops.structure import to
+from refgrad._ops.unary import SELECTION, _mul_number, vendor, where, zeros_like
+from refgrad._storage import laid_out
 from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
 
@@ -31,6 +33,7 @@ declare("not_implemented", RuntimeError, "derivative for aten::{name} is not imp
 def not_implemented(name: str, overload: int = 0) -> None:
     """Makes the entry's node the one that torch puts where it has no derivative: it stands in the graph and raises when reached."""
     node = OVERLOADS[name][overload].node
+    node.__name__ = "NotImplemented"
     node.name = lambda self: "torch::autograd::NotImplemented"
     node.apply = lambda self, grads: _raise_not_implemented(name)
 
@@ -45,7 +48,7 @@ def _is_bool(value: Any) -> bool:
 
 def _refuse_bools(nominal: _dtypes.dtype, values: list[Any]) -> None:
     bools = [_is_bool(v) for v in values]
-    if all(bools) and all(isinstance(v, Tensor) for v in values):
+    if all(bools):
         raise error("sub_two_bools")
     if any(bools):
         raise error("sub_bool")
@@ -84,10 +87,12 @@ def rsub(input, other, *, alpha=1):
     return np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
 
 
-@op(name="rsub", direct=True, refuses=_refuse_bools, ulps=_sum_ulps, scale=lambda input, other, alpha: _sum_scale(other, -input, alpha), reason="as sub",
+@op(name="rsub", direct=True, iterates=False, refuses=_refuse_bools, ulps=_sum_ulps, scale=lambda input, other, alpha: _sum_scale(other, -input, alpha), reason="as sub",
     vjp=dict(input=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha, other=lambda grad: grad))  # fmt: skip
 def _rsub_tensor(input, other, *, alpha=1):
-    return np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
+    broadcast_shapes(other.shape, input.shape)
+    out = np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
+    return laid_out(out, [other, input])
 
 
 # --- mul, div ----------------------------------------------------------------------------------------------------------------
@@ -167,11 +172,11 @@ def _div_rounded(input, other, *, rounding_mode):
     return trunc_quotient(input, other) if rounding_mode == "trunc" else floor_quotient(input, other)
 
 
-@op(name="_div_number", node="DivBackward1", function=False, method=False, promote="float", direct=True, tensors=("input",), ulps=2.0, reason="as div",
+@op(name="_div_number", node="DivBackward1", function=False, method=False, promote="float", direct=True, tensors=("input",), scalars=("number",), ulps=2.0, reason="as div",
     vjp=dict(input=lambda grad, number: _div_number(grad, number)))  # fmt: skip
 def _div_number(input, number):
     """Division by a number that is no operand of the program's but a formula's: nothing is saved."""
-    return input / np.asarray(number, input.dtype)
+    return input / number
 
 
 @op(composite=True)
@@ -255,7 +260,8 @@ def fits(nominal: _dtypes.dtype, number: Any) -> None:
     """Raises torch's error for a number that an integer dtype cannot hold."""
     if nominal.category == INT and isinstance(number, int):
         limits = np.iinfo(nominal.np)
-        if not limits.min <= number <= limits.max:
+        low = limits.min if nominal.is_signed else -limits.max  # a negative number wraps around
+        if not low <= number <= limits.max:
             raise error("overflow", dtype=nominal.name)
 
 
@@ -273,7 +279,7 @@ def _pow_input(grad, input, exponent):
     if not isinstance(exponent, Tensor):
         return zeros_like(grad) if exponent == 0 else grad * (exponent * input.pow(exponent - 1))
     at_zero = exponent == 0
-    return where(at_zero, 0, grad) * where(at_zero, 0, exponent * input.pow(exponent - 1))
+    return where(at_zero, 0, where(at_zero, 0, grad) * where(at_zero, 0, exponent * input.pow(exponent - 1)))
 
 
 def _pow_exponent(grad, input, exponent, result):
@@ -284,7 +290,8 @@ def _pow_exponent(grad, input, exponent, result):
         flat = exponent >= 0
         return where(flat, 0, grad) * where(flat, 0, result * -math.inf)
     flat = (input == 0).logical_and(exponent >= 0)
-    return where(flat, 0, grad) * where(flat, 0, result * where(flat, 1, input).log())
+    base = to(where(flat, 1, input), result.dtype)
+    return where(flat, 0, grad) * where(flat, 0, result * base.log())
 
 
 @op(symbol="**", **_POW, number_only=("exponent",), refuses=_refuse_exponent, vjp=dict(input=lambda grad, input, exponent: _pow_input(grad, input, exponent)))
@@ -292,10 +299,10 @@ def pow(input, exponent):
     return _power(input, exponent)
 
 
-@op(name="pow", node="2", **(_POW | {"inplace": False}), number_only=("input",),
+@op(name="pow", node="2", **(_POW | {"inplace": False}), number_only=("input",), iterates=False,
     vjp=dict(exponent=lambda grad, input, exponent, result: _pow_exponent(grad, input, exponent, result)))  # fmt: skip
 def _pow_of_number(input, exponent):
-    return _power(input, exponent)
+    return np.asarray(_power(input, exponent), order="C")
 
 
 @op(name="pow", node="1", **_POW, refuses=no_kernel("pow", BOOL),
@@ -433,6 +440,17 @@ def fmin(input, other):
 # --- lerp, addcmul, addcdiv -----------------------------------------------------------------------------------------------------------------
 
 
+_TYPE_NAMES = {
+    "float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "uint8": "unsigned char", "int8": "signed char",
+    "int16": "short int", "int32": "int", "int64": "long int",
+}  # fmt: skip
+
+
+def _type_name(dtype: _dtypes.dtype) -> str:
+    """As C++ names the element type."""
+    return _TYPE_NAMES.get(dtype.name, dtype.name)
+
+
 def _lerp_dtypes(kernel: str) -> Any:
     lacks = no_kernel(kernel, BOOL, INT)
 
@@ -440,7 +458,7 @@ def _lerp_dtypes(kernel: str) -> Any:
         first = values[0].dtype
         for name, value in zip(("end", "weight"), values[1:], strict=False):
             if value.dtype is not first and (name == "end" or value._data.ndim):
-                raise error("expected_dtype", name=name, input=_c_name(first), found=_c_name(value.dtype))
+                raise error("expected_dtype", name=name, input=_type_name(first), found=_type_name(value.dtype))
         lacks(nominal, values)
 
     return refuse
@@ -459,10 +477,10 @@ def _lerp_scale(input: np.ndarray, end: np.ndarray, weight: Any) -> np.ndarray:
 _LERP = {"inplace": True, "ulps": 1.5, "scale": _lerp_scale, "reason": "a difference, a product, a sum"}
 
 
-@op(**_LERP, tensors=("input", "end"), types=dict(weight=(int, float)), tensor_only=("end",), refuses=_lerp_dtypes("lerp_kernel_scalar"),
-    vjp=dict(input=lambda grad, weight: grad * (1 - weight), end=lambda grad, weight: grad * weight))  # fmt: skip
+@op(**_LERP, tensors=("input", "end"), scalars=("weight",), types=dict(weight=(int, float)), tensor_only=("end",), refuses=_lerp_dtypes("lerp_kernel_scalar"),
+    vjp=dict(input=lambda grad, weight: _mul_number(grad, 1 - weight), end=lambda grad, weight: _mul_number(grad, weight)))  # fmt: skip
 def lerp(input, end, weight):
-    return _lerp(input, end, np.asarray(weight, input.dtype))
+    return _lerp(input, end, weight)
 
 
 @op(name="lerp", node="1", **_LERP, tensor_only=("end", "weight"), refuses=_lerp_dtypes("lerp_kernel_tensor"),
@@ -471,18 +489,14 @@ def _lerp_tensor(input, end, weight):
     return _lerp(input, end, weight)
 
 
-_ADDC = {"inplace": True, "tensors": ("input", "tensor1", "tensor2"), "tensor_only": ("tensor1", "tensor2")}
-
-
-def _factor(value: Any, array: np.ndarray) -> np.ndarray:
-    return np.asarray(value).astype(array.dtype)
+_ADDC = {"inplace": True, "scalars": ("value",), "tensors": ("input", "tensor1", "tensor2"), "tensor_only": ("tensor1", "tensor2")}
 
 
 @op(**_ADDC, refuses=no_kernel("addcmul_cpu_out", BOOL), ulps=3.0, reason="two products and a sum",
     scale=lambda input, tensor1, tensor2, value: np.abs(input) + np.abs(value * tensor1 * tensor2),
     vjp=dict(input=lambda grad: grad, tensor1=lambda grad, tensor2, value: grad * (tensor2 * value), tensor2=lambda grad, tensor1, value: grad * (tensor1 * value)))  # fmt: skip
 def addcmul(input, tensor1, tensor2, *, value=1):
-    return input + _factor(value, input) * tensor1 * tensor2
+    return input + value * tensor1 * tensor2
 
 
 def _refuse_integer_quotient(nominal: _dtypes.dtype, values: list[Any]) -> None:
@@ -495,7 +509,7 @@ def _refuse_integer_quotient(nominal: _dtypes.dtype, values: list[Any]) -> None:
     vjp=dict(input=lambda grad: grad, tensor1=lambda grad, tensor2, value: grad * (value / tensor2),
              tensor2=lambda grad, tensor1, tensor2, value: -grad * (value * tensor1 / (tensor2 * tensor2))))  # fmt: skip
 def addcdiv(input, tensor1, tensor2, *, value=1):
-    return input + _factor(value, input) * tensor1 / tensor2
+    return input + value * tensor1 / tensor2
 
 
 # --- bits and logic ------------------------------------------------------------------------------------------------------------------------------

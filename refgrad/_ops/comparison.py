@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
+from refgrad._dispatch import no_kernel
 from refgrad._dtypes import BOOL
 from refgrad._errors import declare, error
 from refgrad._ops.binary import fits
@@ -93,9 +94,22 @@ def _check_bounds(input: Any, min: Any = None, max: Any = None) -> None:
         raise error("clamp_none")
 
 
-def _bounds_fit(nominal: _dtypes.dtype, values: list[Any]) -> None:
-    for bound in values[1:]:
-        fits(nominal, bound)
+def _bounds(kernel: str) -> Any:
+    """For ``refuses``: bool has no kernel, and a number must fit."""
+    lacks = no_kernel(kernel, BOOL)
+
+    def refuse(nominal: _dtypes.dtype, values: list[Any]) -> None:
+        lacks(nominal, values)
+        for bound in values[1:]:
+            fits(nominal, bound)
+
+    return refuse
+
+
+def _two_bounds(nominal: _dtypes.dtype, values: list[Any]) -> None:
+    """With one bound torch takes maximum or minimum, which have a kernel for bool."""
+    if None not in values:
+        no_kernel("clamp_cpu", BOOL)(nominal, values)
 
 
 def _inside(input, min, max):
@@ -121,12 +135,12 @@ def _clamp_max_vjp(grad, input, min, max):
 _CLAMP = {**SELECTION, "inplace": True, "tensors": _BOUNDS, "check": _check_bounds}
 
 
-@op(**_CLAMP, node="1", number_only=("min", "max"), refuses=_bounds_fit, vjp=dict(input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0)))
+@op(**_CLAMP, node="1", number_only=("min", "max"), refuses=_bounds("clamp_scalar_cpu"), vjp=dict(input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0)))
 def clamp(input, min=None, max=None):
     return _clamp(input, min, max)
 
 
-@op(name="clamp", **_CLAMP, tensor_only=("min", "max"),
+@op(name="clamp", **_CLAMP, tensor_only=("min", "max"), refuses=_two_bounds,
     vjp=dict(input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0),
              min=lambda grad, input, min, max: None if min is None else _clamp_min_vjp(grad, input, min, max),
              max=lambda grad, input, min, max: None if max is None else _clamp_max_vjp(grad, input, min, max)))  # fmt: skip
@@ -145,7 +159,7 @@ _CLAMP_MIN = {**SELECTION, "inplace": True, "tensors": ("input", "min")}
 _CLAMP_MAX = {**SELECTION, "inplace": True, "tensors": ("input", "max")}
 
 
-@op(**_CLAMP_MIN, number_only=("min",), refuses=_bounds_fit, vjp=dict(input=lambda grad, input, min: where(input >= min, grad, 0)))
+@op(**_CLAMP_MIN, number_only=("min",), refuses=_bounds("clamp_min_scalar_cpu"), vjp=dict(input=lambda grad, input, min: where(input >= min, grad, 0)))
 def clamp_min(input, min):
     return np.maximum(input, min)
 
@@ -156,7 +170,7 @@ def _clamp_min_tensor(input, min):
     return np.maximum(input, min)
 
 
-@op(**_CLAMP_MAX, number_only=("max",), refuses=_bounds_fit, vjp=dict(input=lambda grad, input, max: where(input <= max, grad, 0)))
+@op(**_CLAMP_MAX, number_only=("max",), refuses=_bounds("clamp_max_scalar_cpu"), vjp=dict(input=lambda grad, input, max: where(input <= max, grad, 0)))
 def clamp_max(input, max):
     return np.minimum(input, max)
 

@@ -1,7 +1,7 @@
 """Tensors from nothing: from Python data and numpy arrays, filled, counted, drawn at random.
 
-None of these has a gradient of its own except the writes at the end; each makes a leaf. ``empty`` and its like hold zeros here: torch leaves them
-arbitrary, and a reference must give the same answer twice.
+None of these has a gradient of its own except the writes at the end; each makes a leaf. ``empty`` and its like hold zeros here: torch
+leaves them arbitrary, and a reference must give the same answer twice.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ declare("not_implemented_dtype", NotImplementedError, "\"{kernel}\" not implemen
 #: names of the functions here that draw random numbers
 RANDOM: Final[set[str]] = set()
 _MISSING: Final[Any] = object()
-_CPP: Final = {"int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t", "uint8": "uint8_t", "float32": "float"}
+_CPP: Final = {f"{n}": f"{n}_t" for n in ("int8", "int16", "int64", "uint8")} | {
+    "int32": "int",
+    "float32": "float",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+}
 
 
 def creation(random: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -88,7 +93,8 @@ def _dim(name: str, value: Any, place: int, inside: bool) -> int:
     except TypeError:
         if inside:
             raise TypeError(
-                f"{name}(): argument 'size' failed to unpack the object at pos {place + 1} with error \"type must be tuple of ints,but got {type(value).__name__}\""
+                f"{name}(): argument 'size' failed to unpack the object at pos {place + 1} with error "
+                f'"type must be tuple of ints,but got {type(value).__name__}"'
             ) from None
         raise error("size_type", name=name, kind=type(value).__name__) from None
 
@@ -118,7 +124,7 @@ def _on_cpu(device: Any) -> None:
 
 
 def empty_as(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """An array in the memory layout that torch's ``preserve_format`` gives: the same strides where they are dense, their order where not."""
+    """An array in the layout that torch's ``preserve_format`` gives: the same strides where they are dense, their order where not."""
     if array.flags.c_contiguous:
         return np.empty(array.shape, dtype)
     if array.size and not overlaps_itself(array):
@@ -129,7 +135,7 @@ def empty_as(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _stride_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
-    """Dims from the outermost in memory, where strides of 0 keep their place (an insertion sort, since that comparison is not transitive)."""
+    """Dims from the outermost in memory; strides of 0 keep their place (an insertion sort, since that order is not transitive)."""
     order = list(range(len(shape)))
     for end in range(len(order) - 2, -1, -1):
         here = end
@@ -159,8 +165,8 @@ def _inner_goes_out(shape: tuple[int, ...], strides: tuple[int, ...], outer: int
 def tensor(data, *, dtype=None, device=None, requires_grad=False):
     """A new leaf from numbers, nested sequences, a numpy array or a tensor, always a copy.
 
-    The dtype is that of the elements: bool, int64, the default float, or what arrays, numpy scalars and tensors among them say. Raises ValueError for
-    sequences of unequal length, TypeError for what is no number, RuntimeError for an integer that does not fit.
+    The dtype is that of the elements: bool, int64, the default float, or what arrays, numpy scalars and tensors among them say. Raises
+    ValueError for sequences of unequal length, TypeError for what is no number, RuntimeError for an integer that does not fit.
     """
     _on_cpu(device)
     return leaf(_copied(data, _dtypes.as_dtype(dtype)), requires_grad, like=data)
@@ -184,15 +190,21 @@ def _native(array: np.ndarray) -> np.ndarray:
     """The array with refgrad's own dtype object. Raises torch's error for a dtype it has no tensor for."""
     if array.dtype not in OF:
         raise TypeError(
-            f"can't convert np.ndarray of type {array.dtype.type.__module__}.{array.dtype.type.__name__}. The only supported types are: float64, "
-            "float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool."
+            f"can't convert np.ndarray of type {array.dtype.type.__module__}.{array.dtype.type.__name__}. The only supported types are: "
+            "float64, float32, float16, complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool."
         )
     own = OF[array.dtype].np
     return array if array.dtype is own else array.view(own)
 
 
 def _converted(array: np.ndarray, dtype: _dtypes.dtype | None) -> np.ndarray:
-    return array if dtype is None or array.dtype is dtype.np else narrow(array, dtype.np) if dtype.category == FLOAT else array.astype(dtype.np)
+    return (
+        array
+        if dtype is None or array.dtype is dtype.np
+        else narrow(array, dtype.np)
+        if dtype.category == FLOAT
+        else array.astype(dtype.np)
+    )
 
 
 def _from_sequence(data: Any, dtype: _dtypes.dtype | None) -> np.ndarray:
@@ -202,7 +214,8 @@ def _from_sequence(data: Any, dtype: _dtypes.dtype | None) -> np.ndarray:
     if dtype is None:
         dtype = _common(_leaf_dtypes(data)) or _dtypes.get_default_dtype()
     flat: list[Any] = []
-    _flatten(data, shape, 0, flat)
+    if 0 not in shape:
+        _flatten(data, shape, 0, flat)
     return _stored(flat, dtype).reshape(shape)
 
 
@@ -224,6 +237,8 @@ def _shape_of(data: Any) -> tuple[int, ...]:
 
 def _leaf_dtypes(value: Any) -> Iterable[_dtypes.dtype]:
     if isinstance(value, (list, tuple, range)):
+        if not len(value):
+            yield _dtypes.get_default_dtype()
         for v in value:
             yield from _leaf_dtypes(v)
     elif isinstance(value, Tensor):
@@ -279,11 +294,18 @@ def _number(value: Any, dtype: _dtypes.dtype) -> Any:
             raise ValueError("Overflow when unpacking long long")
         return bool(value) if dtype.category == BOOL else value
     kind = type(value).__name__
-    raise TypeError(f"must be real number, not {kind}" if dtype.category == FLOAT else f"'{kind}' object cannot be interpreted as an integer")
+    raise TypeError(
+        f"must be real number, not {kind}" if dtype.category == FLOAT else f"'{kind}' object cannot be interpreted as an integer"
+    )
+
+
+def fitted(value: Any, dtype: _dtypes.dtype) -> Any:
+    """A Python number as a kernel's argument of an integer dtype. Raises torch's error for what does not fit."""
+    return _fitted(value, dtype, _CPP.get(dtype.name, dtype.name))
 
 
 def _fitted(value: Any, dtype: _dtypes.dtype, kind: str) -> Any:
-    """A Python number as one of an integer dtype: floats truncate, negative ints wrap in uint8; raises torch's error for what does not fit."""
+    """A number as one of an integer dtype: floats truncate, negative ints wrap in uint8. Raises torch's error for what does not fit."""
     if dtype.category == BOOL:
         return bool(value)
     limits = np.iinfo(dtype.np)
@@ -309,11 +331,13 @@ def as_tensor(data, dtype=None, device=None):
 def from_numpy(ndarray):
     """A tensor that shares the array's memory; an array that cannot be written to is copied."""
     if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__module__ + '.' if isinstance(ndarray, np.generic) else ''}{type(ndarray).__name__})")
+        raise TypeError(
+            f"expected np.ndarray (got {type(ndarray).__module__ + '.' if isinstance(ndarray, np.generic) else ''}{type(ndarray).__name__})"
+        )
     if min(ndarray.strides, default=0) < 0:
         raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently supported. (You can "
-            "probably work around this by making a copy of your array  with array.copy().) "
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not currently supported. "
+            "(You can probably work around this by making a copy of your array  with array.copy().) "
         )
     native = _native(ndarray)
     return make(native if native.flags.writeable else native.copy(order="K"))
@@ -375,10 +399,10 @@ def _filled(array: np.ndarray, value: Any) -> np.ndarray:
     """``value`` in every element, rounded or truncated to the dtype; raises torch's error where it does not fit."""
     nominal = OF[array.dtype]
     if nominal.category != FLOAT:
-        array[...] = _fitted(value, nominal, _CPP.get(nominal.name, nominal.name))
+        array[...] = fitted(value, nominal)
         return array
-    if nominal is _dtypes.float32 and nominal.largest < abs(value) < math.inf:
-        raise error("value_overflow", kind="float")
+    if nominal.largest < abs(value) < math.inf and (nominal.itemsize > 2 or array.size != 1):  # torch fills one element without looking
+        raise error("value_overflow", kind=_CPP[nominal.name])
     array[...] = narrow(np.asarray(value, np.float64), nominal.np)
     return array
 
@@ -486,11 +510,13 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False)
         raise error("not_implemented_dtype", kernel="linspace_cpu", dtype="Bool")
     if d.category == INT:
         for v in (start, end):
-            _fitted(v, d, _CPP[d.name])
+            fitted(v, d)
     compute: Any = np.float32 if d.category == INT else d.wide.type
     by = (compute(end) - compute(start)) / compute(max(steps - 1, 1))
     place = np.arange(steps)
-    values = np.where(place < (steps + 1) // 2, compute(start) + by * place.astype(compute), compute(end) - by * (steps - 1 - place).astype(compute))
+    values = np.where(
+        place < (steps + 1) // 2, compute(start) + by * place.astype(compute), compute(end) - by * (steps - 1 - place).astype(compute)
+    )
     return leaf(values.astype(d.np) if d.category == INT else narrow(values, d.np), requires_grad)
 
 
@@ -498,7 +524,8 @@ def _linspace_ends(start: Any, end: Any) -> tuple[Any, Any]:
     dims = [v._data.ndim if isinstance(v, Tensor) else 0 for v in (start, end)]
     if any(dims):
         raise RuntimeError(
-            f"linspace only supports 0-dimensional start and end tensors, but got start with {dims[0]} dimension(s) and end with {dims[1]} dimension(s)."
+            f"linspace only supports 0-dimensional start and end tensors, but got start with {dims[0]} dimension(s) "
+            f"and end with {dims[1]} dimension(s)."
         )
     first, last = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     return first, last
@@ -618,7 +645,23 @@ def _normal(input, mean=0.0, std=1.0, *, generator=None):
     return _visited(np.empty_like(input, order="K"), values)
 
 
-@op(name="bernoulli", promote="none", inplace=True, method=False, function=False, node="2", types={"p": (int, float)}, vjp=dict(input=_no_gradient))
+@op(promote="none", vjp=dict(input=_no_gradient))
+def bernoulli(input, *, generator=None):
+    """Ones with the probability that the input gives for each element. Raises RuntimeError for one outside [0, 1]."""
+    random, stream = _source(generator)
+    return random.bernoulli(stream, input, input.shape, input.dtype)
+
+
+@op(
+    name="bernoulli",
+    promote="none",
+    inplace=True,
+    method=False,
+    function=False,
+    node="2",
+    types={"p": (int, float)},
+    vjp=dict(input=_no_gradient),
+)
 def _bernoulli_number(input, p=0.5, *, generator=None):
     random, stream = _source(generator)
     return _visited(np.empty_like(input, order="K"), random.bernoulli(stream, p, input.shape, input.dtype))

@@ -6,6 +6,7 @@ follow. Allowances: roundings of one element, relative to the magnitudes that th
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +18,12 @@ from refgrad._dispatch import broadcast_shapes, no_kernel
 from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
-from refgrad._ops.activation import F, _log_softmax, _logistic, log_sigmoid_array
+from refgrad._ops.activation import F, _logistic, log_sigmoid_array
 from refgrad._ops.binary import _div_number
 from refgrad._ops.comparison import where
 from refgrad._ops.reduction import sum_ulps
 from refgrad._ops.unary import zeros_like
+from refgrad._storage import laid_out
 from refgrad._table import TABLE, op
 from refgrad._tensor import Size, Tensor
 
@@ -193,10 +195,9 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
     return _weighted_mean((x - y).abs(), weight, reduction)
 
 
-def _smooth_l1_array(x: np.ndarray, y: np.ndarray, beta: float) -> np.ndarray:
+def _smooth_l1_array(x: np.ndarray, y: np.ndarray, beta: Any) -> np.ndarray:
     gap = np.abs(x - y)
-    b = np.asarray(beta, gap.dtype)
-    return np.where(gap < b, gap * gap / (2 * b), gap - b / 2)
+    return np.where(gap < beta, gap * gap / (2 * beta), gap - beta / 2)
 
 
 def _smooth_l1_magnitude(x: np.ndarray, y: np.ndarray, beta: float) -> np.ndarray:
@@ -215,16 +216,16 @@ def _near(product, input, target, limit, factor, reduction, shape):
     return _divided(where(inside, product, 0) * factor, reduction, shape)
 
 
-@op(name="smooth_l1_loss_backward", **_KERNEL, ulps=5.0, reason="a difference, two products, a quotient",
+@op(name="smooth_l1_loss_backward", **_KERNEL, scalars=("beta",), ulps=5.0, reason="a difference, two products, a quotient",
     vjp=dict(grad_output=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, input, target, reduction, beta),
              input=lambda grad, grad_output, input, target, reduction, beta, input_shape: _near(grad * grad_output, input, target, beta, 1 / beta, reduction, input_shape),
              target=lambda grad, grad_output, input, target, reduction, beta, input_shape: -_near(grad * grad_output, input, target, beta, 1 / beta, reduction, input_shape)))  # fmt: skip
 def _smooth_l1_backward(grad_output, input, target, reduction, beta):
     norm, gap = np.asarray(1 / _share(reduction, input.size or 1), input.dtype), input - target
-    return np.where(np.abs(gap) >= beta, np.sign(gap) * norm * grad_output, norm * gap * grad_output / np.asarray(beta, input.dtype))
+    return np.where(np.abs(gap) >= beta, np.sign(gap) * norm * grad_output, norm * gap * grad_output / beta)
 
 
-@op(name="_smooth_l1_loss", node="SmoothL1LossBackward0", **_PRIVATE, refuses=no_kernel("smooth_l1_cpu", BOOL, INT),
+@op(name="_smooth_l1_loss", node="SmoothL1LossBackward0", **_PRIVATE, scalars=("beta",), refuses=no_kernel("smooth_l1_cpu", BOOL, INT),
     radius=_pointwise_radius(_smooth_l1_array, 4.0, _smooth_l1_magnitude, _smooth_l1_slopes), reason="four roundings, then the order of summation",
     vjp=dict(input=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, input, target, reduction, beta),
              target=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, target, input, reduction, beta)))  # fmt: skip
@@ -241,10 +242,9 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     return _reduce_tensor((x - y).abs(), reduction) if beta == 0 else _smooth_l1_loss(x, y, reduction, float(beta))
 
 
-def _huber_array(x: np.ndarray, y: np.ndarray, delta: float) -> np.ndarray:
+def _huber_array(x: np.ndarray, y: np.ndarray, delta: Any) -> np.ndarray:
     gap = np.abs(x - y)
-    d = np.asarray(delta, gap.dtype)
-    return np.where(gap <= d, gap * gap / 2, d * (gap - d / 2))
+    return np.where(gap <= delta, gap * gap / 2, delta * (gap - delta / 2))
 
 
 def _huber_magnitude(x: np.ndarray, y: np.ndarray, delta: float) -> np.ndarray:
@@ -252,21 +252,32 @@ def _huber_magnitude(x: np.ndarray, y: np.ndarray, delta: float) -> np.ndarray:
     return np.where(gap <= delta, gap * gap, delta * (gap + delta))
 
 
+def _input_dtype(nominal: _dtypes.dtype, input: Tensor) -> _dtypes.dtype:
+    return input.dtype if input.dtype.category == FLOAT else nominal
+
+
 def _huber_slopes(x: np.ndarray, y: np.ndarray, delta: float) -> tuple[Any, Any]:
     slope = np.clip(x - y, -delta, delta)
     return slope, slope
 
 
-@op(name="huber_loss_backward", **_KERNEL, ulps=5.0, reason="a difference, two products, a quotient",
+@op(name="huber_loss_backward", **_KERNEL, check=lambda grad_output, input, target, reduction, delta: _check_same(grad_output, input, target), scalars=("delta",), ulps=5.0, reason="a difference, two products, a quotient",
     vjp=dict(grad_output=lambda grad, input, target, reduction, delta: _huber_backward(grad, input, target, reduction, delta),
              input=lambda grad, grad_output, input, target, reduction, delta, input_shape: _near(grad * grad_output, input, target, delta, 1, reduction, input_shape),
              target=lambda grad, grad_output, input, target, reduction, delta, input_shape: -_near(grad * grad_output, input, target, delta, 1, reduction, input_shape)))  # fmt: skip
 def _huber_backward(grad_output, input, target, reduction, delta):
     norm = np.asarray(1 / _share(reduction, input.size or 1), input.dtype)
-    return norm * np.clip(input - target, -np.asarray(delta, input.dtype), np.asarray(delta, input.dtype)) * grad_output
+    return norm * np.clip(input - target, -delta, delta) * grad_output
 
 
-@op(name="_huber_loss", **_PRIVATE, refuses=no_kernel("huber_cpu", BOOL, INT),
+def _refuse_huber(nominal: _dtypes.dtype, values: list[Any]) -> None:
+    """The result has the input's dtype, whatever the target's is."""
+    if values[0].dtype.category < nominal.category:
+        raise error("result_cast", result=_short(nominal), output=_short(values[0].dtype))
+    no_kernel("huber_cpu", BOOL, INT)(nominal, values)
+
+
+@op(name="_huber_loss", **_PRIVATE, scalars=("delta",), refuses=_refuse_huber, result_dtype=lambda nominal, bound: _input_dtype(nominal, bound[0]),
     radius=_pointwise_radius(_huber_array, 4.0, _huber_magnitude, _huber_slopes), reason="four roundings, then the order of summation",
     vjp=dict(input=lambda grad, input, target, reduction, delta: _huber_backward(grad, input, target, reduction, delta),
              target=lambda grad, input, target, reduction, delta: _huber_backward(grad, target, input, reduction, delta)))  # fmt: skip
@@ -289,6 +300,11 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
 # --- binary cross entropy ---------------------------------------------------------------------------------------------------------------
 
 _BCE = {"unpromoted": ("weight", "pos_weight")}
+
+
+def _check_same(grad_output: Any, input: Tensor, target: Tensor, *others: Any) -> None:
+    if target.dtype is not input.dtype:
+        raise error("found_dtype", found=_short(target.dtype), expected=_short(input.dtype))
 
 
 def _times(weight: Any, value: np.ndarray) -> np.ndarray:
@@ -338,9 +354,8 @@ def _bce_target(grad, input, weight, reduction, shape):
 
 
 def _check_bce(input: Tensor, target: Tensor, weight: Any, reduction: str) -> None:
+    _check_same(None, input, target)
     if input.dtype.category == FLOAT:
-        if target.dtype is not input.dtype:
-            raise error("found_dtype", found=_short(target.dtype), expected=_short(input.dtype))
         for name, value in (("input", input), ("target", target)):
             if not np.all((value._data >= 0) & (value._data <= 1)):
                 raise error("bce_domain", name=name)
@@ -393,6 +408,10 @@ def _logits_slopes(x: np.ndarray, y: np.ndarray, weight: Any, pos_weight: Any) -
     return _times(weight, (1 - y) - _log_weight(y, p) * _logistic(-x)), _times(weight, to_y)
 
 
+def _refuse_integer_logits(nominal: _dtypes.dtype, values: list[Any]) -> None:
+    no_kernel("log_sigmoid_cpu", BOOL, INT)(values[0].dtype, values)
+
+
 def _logits_input(grad, input, target, weight, pos_weight, reduction, shape):
     if pos_weight is None:
         out = (input.sigmoid() - target) * grad
@@ -411,12 +430,13 @@ def _logits_target(grad, input, weight, pos_weight, reduction, shape):
     return _divided(out if weight is None else out * weight, reduction, shape)
 
 
-@op(name="_binary_cross_entropy_with_logits", node="BinaryCrossEntropyWithLogitsBackward0", **_PRIVATE, **_BCE, refuses=no_kernel("log_sigmoid_cpu", BOOL, INT),
+@op(name="_binary_cross_entropy_with_logits", node="BinaryCrossEntropyWithLogitsBackward0", **_PRIVATE, **_BCE, iterates=False, refuses=_refuse_integer_logits, result_dtype=lambda nominal, bound: bound[1].dtype,
     radius=_pointwise_radius(_logits_array, 9.0, _logits_magnitude, _logits_slopes), reason="log1p and exp within 2 ulp, products and sums",
     vjp=dict(input=lambda grad, input, target, weight, pos_weight, reduction, input_shape: _logits_input(grad, input, target, weight, pos_weight, reduction, input_shape),
              target=lambda grad, input, target, weight, pos_weight, reduction, input_shape: _logits_target(grad, input, weight, pos_weight, reduction, input_shape)))  # fmt: skip
 def _binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction):
-    return _reduced(_logits_array(input, target, weight, pos_weight), reduction)
+    losses = _logits_array(input, target, weight, pos_weight)
+    return laid_out(losses, [target, input]) if reduction == "none" else _reduced(losses, reduction)
 
 
 @op(where=F, composite=True)
@@ -424,6 +444,8 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     reduction = _reduction(size_average, reduce, reduction)
     if target._data.shape != input._data.shape:
         raise error("bce_logits_size", target=repr(target.shape), input=repr(input.shape))
+    if target.dtype.category == BOOL and input.dtype.category == FLOAT:
+        raise error("sub_two_bools")
     if input.dtype.category == FLOAT and target.dtype.category != FLOAT:
         raise error("result_cast", result=_short(input.dtype), output=_short(target.dtype))
     return _binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)
@@ -519,7 +541,7 @@ def _check_classes(input: Tensor, target: Tensor, weight: Any, reduction: str, i
     count = input._data.shape[_class_axis(input._data)]
     if weight is not None and weight._data.shape != (count,):
         raise error(key, count=count, shape=list(weight._data.shape))
-    if weight is not None and weight.dtype is not input.dtype:
+    if weight is not None and input.dtype.category == FLOAT and weight.dtype is not input.dtype:
         raise error("nll_weight_dtype", input=_short(input.dtype), weight=_short(weight.dtype))
     bad = target._data[(target._data != ignore_index) & ((target._data < 0) | (target._data >= count))]
     if bad.size:
@@ -539,8 +561,8 @@ def _check_nll2d(input: Tensor, target: Tensor, weight: Any, reduction: str, ign
     _check_classes(input, target, weight, reduction, ignore_index, "nll2d_weight")
 
 
-_NLL = {**_PRIVATE, "radius": _nll_radius, "refuses": no_kernel("nll_loss_out_frame", BOOL, INT), "reason": "products, sums of losses and of weights, a quotient"}
-_NLL_KERNEL = {**_PRIVATE, "tensors": ("grad_output", "input", "target", "weight"), "unpromoted": ("input", "target", "weight"), "radius": _nll_backward_radius}
+_NLL = {**_PRIVATE, "iterates": False, "radius": _nll_radius, "refuses": no_kernel("nll_loss_out_frame", BOOL, INT), "reason": "products, sums of losses and of weights, a quotient"}
+_NLL_KERNEL = {**_PRIVATE, "iterates": False, "tensors": ("grad_output", "input", "target", "weight"), "unpromoted": ("input", "target", "weight"), "radius": _nll_backward_radius}
 
 
 @op(name="nll_loss_backward", **_NLL_KERNEL, reason="products and a quotient by a sum of weights",
@@ -599,26 +621,30 @@ def _along_classes(weight: Tensor, input: Tensor, axis: int) -> Any:
     return weight.view([-1 if i == axis else 1 for i in range(input._data.ndim)])  # type: ignore[attr-defined]
 
 
+def _log_probabilities(input: Tensor) -> Tensor:
+    return TABLE["log_softmax"].public(input, _class_axis(input._data))  # type: ignore[no-any-return]
+
+
 def _probability_loss(input: Tensor, target: Tensor, weight: Any, reduction: str, smoothing: float) -> Tensor:
     axis = _class_axis(input._data)
-    count = input._data.shape[axis]
-    if target.dtype.category != FLOAT:
-        raise error("cross_entropy_target", dtype=_short(target.dtype))
+    count = input._data.shape[axis] if input._data.ndim else 1
     if weight is not None and weight._data.shape != (count,):
         raise error("cross_entropy_weight", count=count, shape=list(weight._data.shape))
-    log_probabilities: Any = _log_softmax(input, axis)
+    log_probabilities: Any = _log_probabilities(input)
     if smoothing > 0:
         target = target * (1 - smoothing) + smoothing / count  # type: ignore[operator]
     losses = log_probabilities * target if weight is None else log_probabilities * target * _along_classes(weight, input, axis)
     if reduction == "none":
         return -losses.sum(axis)
+    if reduction == "mean" and not input._data.size:
+        return -losses.sum().fill_(math.nan)
     return -losses.sum() if reduction == "sum" else _div_number(-losses.sum(), input._data.size // max(count, 1))
 
 
 def _smoothed_loss(input: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int, smoothing: float) -> Any:
     """(1 - s) times the loss of the class, s times the mean of all classes' losses."""
     axis = _class_axis(input._data)
-    log_probabilities: Any = _log_softmax(input, axis)
+    log_probabilities: Any = _log_probabilities(input)
     nll: Any = _nll(log_probabilities, target, weight, reduction, ignore_index)
     weighted = log_probabilities if weight is None else log_probabilities * _along_classes(weight, input, axis)
     ignored = TABLE["eq"].public(target, ignore_index)
@@ -638,12 +664,14 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     if not 0.0 <= label_smoothing <= 1.0:
         raise error("cross_entropy_smoothing", smoothing=label_smoothing)
     if input._data.shape == target._data.shape:
+        if target.dtype.category != FLOAT:
+            raise error("cross_entropy_target", dtype=_short(target.dtype))
         if ignore_index >= 0:
             raise error("cross_entropy_ignore")
         return _probability_loss(input, target, weight, reduction, label_smoothing)
     if label_smoothing > 0:
         return _smoothed_loss(input, target, weight, reduction, ignore_index, label_smoothing)
-    return _nll(_log_softmax(input, _class_axis(input._data)), target, weight, reduction, ignore_index)
+    return _nll(_log_probabilities(input), target, weight, reduction, ignore_index)
 
 
 # --- kl_div ------------------------------------------------------------------------------------------------------------------------------------
@@ -660,7 +688,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
             stacklevel=2,
         )
     reduction = "sum" if batch else _reduction(size_average, reduce, reduction)
-    if FLOAT not in (input.dtype.category, target.dtype.category):
+    if input.dtype.category != FLOAT or target.dtype.category != FLOAT:
         raise error("kl_div_integers")
     losses = target.exp() * (target - input) if log_target else target.xlogy(target) - target * input
     out = _reduce_tensor(losses, reduction)

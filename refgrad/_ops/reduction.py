@@ -16,12 +16,18 @@ from refgrad._grad_mode import GRAD, MODE
 from refgrad._table import TABLE, op
 from refgrad._tensor import Tensor
 
+declare("not_implemented_dtype", NotImplementedError, "\"{kernel}\" not implemented for '{dtype}'")
 declare("autograd_dtype", RuntimeError, "Autograd not support dtype: {dtype}")
 declare(
     "mean_dtype",
     RuntimeError,
     "mean(): could not infer output dtype. {which} dtype must be either a floating point or complex dtype. Got: {dtype}",
 )
+
+#: numpy's reductions, whose annotations do not know a ``keepdims`` that is a variable
+add_reduce: Any = np.add.reduce
+multiply_reduce: Any = np.multiply.reduce
+maximum_reduce: Any = np.maximum.reduce
 
 
 class _Dims(type):
@@ -96,8 +102,8 @@ def cpp_name(d: _dtypes.dtype) -> str:
 
 
 def sum_ulps(n: int) -> float:
-    """Roundings on the longest path of a sum of n: any order makes at most n - 1; torch's cascade (four levels of at least 16, per vector lane) makes fewer
-    for large n (ATen/native/cpu/SumKernel.cpp; GPU kernels use trees)."""
+    """Roundings on the longest path of a sum of n: any order makes at most n - 1; torch's cascade (four levels of at least 16, per vector
+    lane) makes fewer for large n (ATen/native/cpu/SumKernel.cpp; GPU kernels use trees)."""
     return float(min(max(n - 1, 1), 4 * 2 ** max(4, math.ceil(math.log2(max(n, 2)) / 4)) + 32))
 
 
@@ -135,44 +141,77 @@ def _mean_dtype(nominal: _dtypes.dtype, bound: tuple[Any, ...]) -> _dtypes.dtype
 _SUM_REASON = "order of summation, relative to the sum of magnitudes"
 
 
-@op(result_dtype=sum_dtype, error="linear", accumulates=True, ulps=lambda input, dtype: sum_ulps(input.size), reason=_SUM_REASON,
-    vjp=dict(input=lambda grad, input_shape: grad.expand(input_shape)))  # fmt: skip
+@op(
+    result_dtype=sum_dtype,
+    error="linear",
+    accumulates=True,
+    ulps=lambda input, dtype: sum_ulps(input.size),
+    reason=_SUM_REASON,
+    vjp=dict(input=lambda grad, input_shape: grad.expand(input_shape)),
+)
 def sum_(input, *, dtype=None):
-    return np.add.reduce(input, axis=None)
+    return add_reduce(input, axis=None)
 
 
-@op(name="sum", node="1", result_dtype=sum_dtype, error="linear", accumulates=True, types=dict(dim=DIMS), reason=_SUM_REASON,
+@op(
+    name="sum",
+    node="1",
+    result_dtype=sum_dtype,
+    error="linear",
+    accumulates=True,
+    types=dict(dim=DIMS),
+    reason=_SUM_REASON,
     ulps=lambda input, dim, keepdim, dtype: sum_ulps(reduced_count(input.shape, dim)),
-    vjp=dict(input=lambda grad, input_shape, dim, keepdim: expand_reduced(grad, input_shape, dim, keepdim)))  # fmt: skip
+    vjp=dict(input=lambda grad, input_shape, dim, keepdim: expand_reduced(grad, input_shape, dim, keepdim)),
+)
 def _sum_dims(input, dim, keepdim=False, *, dtype=None):
-    return contiguous(np.add.reduce(input, axis=normal_dims(dim, input.ndim), keepdims=keepdim))
+    return contiguous(add_reduce(input, axis=normal_dims(dim, input.ndim), keepdims=keepdim))
 
 
 def _mean(input: np.ndarray, dim, keepdim: bool) -> Any:
-    total = np.add.reduce(input, axis=normal_dims(dim, input.ndim), keepdims=keepdim)
+    total = add_reduce(input, axis=normal_dims(dim, input.ndim), keepdims=keepdim)
     return contiguous(total / total.dtype.type(reduced_count(input.shape, dim)))
 
 
-@op(result_dtype=_mean_dtype, error="linear", accumulates=True, reason=_SUM_REASON + "; one division",
+@op(
+    result_dtype=_mean_dtype,
+    error="linear",
+    accumulates=True,
+    reason=_SUM_REASON + "; one division",
     ulps=lambda input, dtype: sum_ulps(input.size) + 1.0,
-    vjp=dict(input=lambda grad, input_shape: grad.expand(input_shape) / math.prod(input_shape)))  # fmt: skip
+    vjp=dict(input=lambda grad, input_shape: grad.expand(input_shape) / math.prod(input_shape)),
+)
 def mean(input, *, dtype=None):
-    return _mean(input, None, False)
+    return add_reduce(input, axis=None) / input.dtype.type(input.size)
 
 
-@op(name="mean", node="1", result_dtype=_mean_dtype, error="linear", accumulates=True, types=dict(dim=DIMS), reason=_SUM_REASON + "; one division",
+@op(
+    name="mean",
+    node="1",
+    result_dtype=_mean_dtype,
+    error="linear",
+    accumulates=True,
+    types=dict(dim=DIMS),
+    reason=_SUM_REASON + "; one division",
     ulps=lambda input, dim, keepdim, dtype: sum_ulps(reduced_count(input.shape, dim)) + 1.0,
-    vjp=dict(input=lambda grad, input_shape, dim, keepdim: expand_reduced(grad, input_shape, dim, keepdim) / reduced_count(input_shape, dim)))  # fmt: skip
+    vjp=dict(
+        input=lambda grad, input_shape, dim, keepdim: expand_reduced(grad, input_shape, dim, keepdim) / reduced_count(input_shape, dim)
+    ),
+)
 def _mean_dims(input, dim, keepdim=False, *, dtype=None):
     return _mean(input, dim, keepdim)
 
 
-
-@op(result_dtype=sum_dtype, types=dict(dim=DIMS), reason=_SUM_REASON,
+@op(
+    result_dtype=sum_dtype,
+    iterates=False,
+    types=dict(dim=DIMS),
+    reason=_SUM_REASON,
     radius=lambda values, radii, results, nominal: _nansum_radius(values, radii[0], nominal),
-    vjp=dict(input=lambda grad, input, dim, keepdim: expand_reduced(grad, input.shape, dim, keepdim).masked_fill(input.isnan(), 0)))  # fmt: skip
+    vjp=dict(input=lambda grad, input, dim, keepdim: expand_reduced(grad, input.shape, dim, keepdim).masked_fill(input.isnan(), 0)),
+)
 def nansum(input, dim=None, keepdim=False, *, dtype=None):
-    return contiguous(np.add.reduce(_without_nan(input), axis=normal_dims(dim, input.ndim), keepdims=keepdim))
+    return contiguous(add_reduce(_without_nan(input), axis=normal_dims(dim, input.ndim), keepdims=keepdim))
 
 
 def _without_nan(array: np.ndarray) -> np.ndarray:
@@ -182,30 +221,31 @@ def _without_nan(array: np.ndarray) -> np.ndarray:
 def _nansum_radius(values: list[Any], radius: Any, nominal: _dtypes.dtype) -> Any:
     input, dim, keepdim, _ = values
     axis = normal_dims(dim, input.ndim)
-    magnitude = np.add.reduce(np.abs(_without_nan(input)), axis=axis, keepdims=keepdim)
+    magnitude = add_reduce(np.abs(_without_nan(input)), axis=axis, keepdims=keepdim)
     own = rounding(sum_ulps(reduced_count(input.shape, dim)), magnitude, magnitude, nominal)
-    return plus(own, None if radius is None else np.add.reduce(np.where(np.isnan(input), 0, radius), axis=axis, keepdims=keepdim))
+    return plus(own, None if radius is None else add_reduce(np.where(np.isnan(input), 0, radius), axis=axis, keepdims=keepdim))
 
 
 # --- prod ------------------------------------------------------------------------------------------------------------------------
 
 
 def prod_radius(values: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> Any:
-    """One rounding a factor. A partial product may underflow, and the rest then magnify that error, or overflow, and then nothing is known."""
+    """One rounding a factor, of the dtype itself for 16 bits too. A partial product may underflow, and the rest then magnify that error;
+    or overflow, and then nothing is known."""
     input, dim, keepdim = (*values, None, False)[:3] if len(values) > 2 else (values[0], None, False)
     axis = normal_dims(dim, input.ndim)
 
     def multiply(a: Any) -> Any:
-        return np.multiply.reduce(a, axis=axis, keepdims=keepdim)
+        return multiply_reduce(a, axis=axis, keepdims=keepdim)
 
     magnitude, largest = np.abs(input), multiply(np.maximum(np.abs(input), 1))
     count = reduced_count(input.shape, dim)
-    own = rounding(count, multiply(magnitude), results[0], nominal) + count * nominal.eta * largest
+    own = own_radius(count, multiply(magnitude), nominal) + count * nominal.eta * largest
     own = np.where((largest > nominal.largest) & np.isfinite(results[0]), np.inf, own)
     return plus(own, None if radii[0] is None else multiply(magnitude + radii[0]) - multiply(magnitude))
 
 
-def _products_of_others(input: Tensor, dim: int) -> Tensor:
+def _products_of_others(input: Any, dim: int) -> Any:
     """For each element the product of the others along ``dim``, without a division, so that zeros are right to every order."""
     size = input._data.shape[dim]
     if size == 1:
@@ -217,7 +257,7 @@ def _products_of_others(input: Tensor, dim: int) -> Tensor:
     return before * after
 
 
-def _prod_all_vjp(grad: Tensor, input: Tensor, result: Tensor) -> Tensor:
+def _prod_all_vjp(grad: Any, input: Any, result: Any) -> Any:
     input = input.to(grad.dtype)
     if input._data.ndim == 0:
         return grad.clone()
@@ -226,7 +266,7 @@ def _prod_all_vjp(grad: Tensor, input: Tensor, result: Tensor) -> Tensor:
     return grad * _products_of_others(input.reshape(-1), 0).view(input._data.shape)
 
 
-def _prod_dim_vjp(grad: Tensor, input: Tensor, result: Tensor, dim: int, keepdim: bool) -> Tensor:
+def _prod_dim_vjp(grad: Any, input: Any, result: Any, dim: int, keepdim: bool) -> Any:
     input = input.to(grad.dtype)
     if input._data.ndim == 0:
         return grad.clone()
@@ -240,14 +280,23 @@ def _prod_dim_vjp(grad: Tensor, input: Tensor, result: Tensor, dim: int, keepdim
 _PROD_REASON = "one rounding a factor, in any order"
 
 
-@op(result_dtype=sum_dtype, radius=prod_radius, reason=_PROD_REASON, vjp=dict(input=_prod_all_vjp))
+@op(result_dtype=sum_dtype, iterates=False, radius=prod_radius, reason=_PROD_REASON, vjp=dict(input=_prod_all_vjp))
 def prod(input, *, dtype=None):
-    return np.multiply.reduce(input, axis=None)
+    return multiply_reduce(input, axis=None)
 
 
-@op(name="prod", node="1", result_dtype=sum_dtype, radius=prod_radius, reason=_PROD_REASON, types=dict(dim=DIM), vjp=dict(input=_prod_dim_vjp))
+@op(
+    name="prod",
+    node="1",
+    result_dtype=sum_dtype,
+    iterates=False,
+    radius=prod_radius,
+    reason=_PROD_REASON,
+    types=dict(dim=DIM),
+    vjp=dict(input=_prod_dim_vjp),
+)
 def _prod_dim(input, dim, keepdim=False, *, dtype=None):
-    return contiguous(np.multiply.reduce(input, axis=normal_dims(dim, input.ndim), keepdims=keepdim))
+    return contiguous(multiply_reduce(input, axis=normal_dims(dim, input.ndim), keepdims=keepdim))
 
 
 # --- var, std --------------------------------------------------------------------------------------------------------------------
@@ -272,23 +321,24 @@ def _var(name: str, input: np.ndarray, dim: Any, correction: Any, keepdim: bool)
     freedom = _freedom(input.shape, dim, correction)
     if freedom <= 0:
         warnings.warn(
-            f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor (input numel divided by output numel).",
+            f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor (input numel divided by "
+            "output numel).",
             UserWarning,
             stacklevel=6,
         )
-    mean = np.add.reduce(input, axis=axis, keepdims=True) / input.dtype.type(reduced_count(input.shape, dim))
-    squares = np.add.reduce((input - mean) ** 2, axis=axis, keepdims=keepdim)
+    mean = add_reduce(input, axis=axis, keepdims=True) / input.dtype.type(reduced_count(input.shape, dim))
+    squares = add_reduce((input - mean) ** 2, axis=axis, keepdims=keepdim)
     return contiguous(squares / input.dtype.type(freedom)), contiguous(mean if keepdim else mean.reshape(np.shape(squares)))
 
 
 def _var_radius(values: list[Any], radii: list[Any], result: Any, nominal: _dtypes.dtype) -> Any:
-    """Welford's recurrence errs by n·u·κ, κ² = 1 + mean²/variance (Chan, Golub and LeVeque 1983); a rounded mean adds the square of its error."""
+    """Welford's recurrence errs by n·u·κ, κ² = 1 + mean²/variance (Chan, Golub, LeVeque 1983); a rounded mean adds its square."""
     input, dim, correction, keepdim = values
     axis, count, freedom = normal_dims(dim, input.ndim), reduced_count(input.shape, dim), _freedom(input.shape, dim, correction)
     if freedom <= 0:
         return np.zeros(np.shape(result))
-    mean = np.add.reduce(input, axis=axis, keepdims=True) / max(count, 1)
-    square = np.add.reduce(mean * mean, axis=axis, keepdims=keepdim) * (count / freedom)
+    mean = add_reduce(input, axis=axis, keepdims=True) / max(count, 1)
+    square = add_reduce(mean * mean, axis=axis, keepdims=keepdim) * (count / freedom)
     k = sum_ulps(count) + 4
     unit = nominal.unit if nominal.itemsize > 2 else _dtypes.float32.unit
     own = rounding(k, np.sqrt(result) * np.sqrt(result + square), result, nominal) + (k * unit) ** 2 * square
@@ -296,7 +346,7 @@ def _var_radius(values: list[Any], radii: list[Any], result: Any, nominal: _dtyp
         return own
     radius = np.broadcast_to(radii[0], input.shape)
     spread = 2 * np.abs(input - mean) + radius
-    return own + np.add.reduce(spread * radius, axis=axis, keepdims=keepdim) / freedom
+    return own + add_reduce(spread * radius, axis=axis, keepdims=keepdim) / freedom
 
 
 def _root_radius(variance: Any, radius: Any, nominal: _dtypes.dtype) -> Any:
@@ -308,24 +358,24 @@ def _root_radius(variance: Any, radius: Any, nominal: _dtypes.dtype) -> Any:
 def _mean_radius(values: list[Any], radii: list[Any], result: Any, nominal: _dtypes.dtype) -> Any:
     input, dim, _, keepdim = values
     axis, count = normal_dims(dim, input.ndim), max(reduced_count(input.shape, dim), 1)
-    own = rounding(sum_ulps(count) + 1, np.add.reduce(np.abs(input), axis=axis, keepdims=keepdim) / count, result, nominal)
-    return plus(own, None if radii[0] is None else np.add.reduce(np.broadcast_to(radii[0], input.shape), axis=axis, keepdims=keepdim) / count)
+    own = rounding(sum_ulps(count) + 1, add_reduce(np.abs(input), axis=axis, keepdims=keepdim) / count, result, nominal)
+    return plus(own, None if radii[0] is None else add_reduce(np.broadcast_to(radii[0], input.shape), axis=axis, keepdims=keepdim) / count)
 
 
-def _var_vjp(grad: Tensor, input: Tensor, dim: Any, correction: Any, keepdim: bool) -> Tensor:
+def _var_vjp(grad: Any, input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
     shape = input._data.shape
     freedom = _freedom(shape, dim, correction)
     mean = TABLE["mean"].public(input, dim, True)
     return (2.0 / freedom if freedom else math.inf) * restore(grad, len(shape), dim, keepdim) * (input - mean)
 
 
-def _std_vjp(grad: Tensor, result: Tensor, input: Tensor, dim: Any, correction: Any, keepdim: bool) -> Tensor:
+def _std_vjp(grad: Any, result: Any, input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
     zero = result == 0
     halved = grad.masked_fill(zero, 0) / (result * 2).masked_fill(zero, 1)
     return _var_vjp(halved, input, dim, correction, keepdim)
 
 
-def _mean_vjp(grad: Tensor, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+def _mean_vjp(grad: Any, input: Any, dim: Any, keepdim: bool) -> Any:
     shape = input._data.shape
     return expand_reduced(grad, shape, dim, keepdim) / reduced_count(shape, dim)
 
@@ -337,9 +387,14 @@ def _both(first: Any, second: Any) -> Any:
 _VAR_REASON = "n roundings magnified by the condition number of the variance (Chan, Golub and LeVeque 1983)"
 
 
-@op(result_dtype=_var_dtype, types=dict(dim=DIMS, correction=(int, float, type(None))), reason=_VAR_REASON,
+@op(
+    result_dtype=_var_dtype,
+    iterates=False,
+    types=dict(dim=DIMS, correction=(int, float, type(None))),
+    reason=_VAR_REASON,
     radius=lambda values, radii, results, nominal: _var_radius(values, radii, results[0], nominal),
-    vjp=dict(input=lambda grad, input, dim, correction, keepdim: _var_vjp(grad, input, dim, correction, keepdim)))  # fmt: skip
+    vjp=dict(input=lambda grad, input, dim, correction, keepdim: _var_vjp(grad, input, dim, correction, keepdim)),
+)
 def var(input, dim=None, *, correction=1, keepdim=False):
     return _var("var", input, dim, correction, keepdim)[0]
 
@@ -349,8 +404,14 @@ def _std_radius(values: list[Any], radii: list[Any], results: list[np.ndarray], 
     return _root_radius(variance, _var_radius(values, radii, variance, nominal), nominal)
 
 
-@op(result_dtype=_var_dtype, types=dict(dim=DIMS, correction=(int, float, type(None))), reason=_VAR_REASON + ", and a square root", radius=_std_radius,
-    vjp=dict(input=lambda grad, input, dim, correction, keepdim, result: _std_vjp(grad, result, input, dim, correction, keepdim)))  # fmt: skip
+@op(
+    result_dtype=_var_dtype,
+    iterates=False,
+    types=dict(dim=DIMS, correction=(int, float, type(None))),
+    reason=_VAR_REASON + ", and a square root",
+    radius=_std_radius,
+    vjp=dict(input=lambda grad, input, dim, correction, keepdim, result: _std_vjp(grad, result, input, dim, correction, keepdim)),
+)
 def std(input, dim=None, *, correction=1, keepdim=False):
     return np.sqrt(_var("std", input, dim, correction, keepdim)[0])
 
@@ -364,30 +425,50 @@ def _moments_dtype(name: str) -> Any:
     return check
 
 
-def _var_mean_vjp(grad_var: Any, grad_mean: Any, input: Tensor, dim: Any, correction: Any, keepdim: bool) -> Any:
+def _var_mean_vjp(grad_var: Any, grad_mean: Any, input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
     return _both(
         None if grad_var is None else _var_vjp(grad_var, input, dim, correction, keepdim),
         None if grad_mean is None else _mean_vjp(grad_mean, input, dim, keepdim),
     )
 
 
-@op(result_dtype=_moments_dtype("var_mean"), outputs=("var", "mean"), method=False, types=dict(dim=DIMS, correction=(int, float, type(None))),
-    radius=lambda values, radii, results, nominal: [_var_radius(values, radii, results[0], nominal), _mean_radius(values, radii, results[1], nominal)],
-    reason=_VAR_REASON, vjp=dict(input=_var_mean_vjp))  # fmt: skip
+@op(
+    result_dtype=_moments_dtype("var_mean"),
+    outputs=("var", "mean"),
+    iterates=False,
+    method=False,
+    types=dict(dim=DIMS, correction=(int, float, type(None))),
+    radius=lambda values, radii, results, nominal: [
+        _var_radius(values, radii, results[0], nominal),
+        _mean_radius(values, radii, results[1], nominal),
+    ],
+    reason=_VAR_REASON,
+    vjp=dict(input=_var_mean_vjp),
+)
 def var_mean(input, dim=None, *, correction=1, keepdim=False):
     return _var("var_mean", input, dim, correction, keepdim)
 
 
-def _std_mean_vjp(grad_std: Any, grad_mean: Any, input: Tensor, dim: Any, correction: Any, keepdim: bool, std: Tensor) -> Any:
+def _std_mean_vjp(grad_std: Any, grad_mean: Any, input: Any, dim: Any, correction: Any, keepdim: bool, std: Any) -> Any:
     return _both(
         None if grad_std is None else _std_vjp(grad_std, std, input, dim, correction, keepdim),
         None if grad_mean is None else _mean_vjp(grad_mean, input, dim, keepdim),
     )
 
 
-@op(result_dtype=_moments_dtype("std_mean"), outputs=("std", "mean"), method=False, types=dict(dim=DIMS, correction=(int, float, type(None))),
-    radius=lambda values, radii, results, nominal: [_std_radius(values, radii, results, nominal), _mean_radius(values, radii, results[1], nominal)],
-    reason=_VAR_REASON, vjp=dict(input=_std_mean_vjp))  # fmt: skip
+@op(
+    result_dtype=_moments_dtype("std_mean"),
+    outputs=("std", "mean"),
+    iterates=False,
+    method=False,
+    types=dict(dim=DIMS, correction=(int, float, type(None))),
+    radius=lambda values, radii, results, nominal: [
+        _std_radius(values, radii, results, nominal),
+        _mean_radius(values, radii, results[1], nominal),
+    ],
+    reason=_VAR_REASON,
+    vjp=dict(input=_std_mean_vjp),
+)
 def std_mean(input, dim=None, *, correction=1, keepdim=False):
     variance, mean = _var("std_mean", input, dim, correction, keepdim)
     return np.sqrt(variance), mean
@@ -412,7 +493,11 @@ for _name in ("var", "std", "var_mean", "std_mean"):
 
 # --- the largest and the smallest --------------------------------------------------------------------------------------------------
 
-declare("reduce_empty", RuntimeError, "{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+declare(
+    "reduce_empty",
+    RuntimeError,
+    "{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.",
+)
 declare("arg_empty", IndexError, "{name}(): Expected reduction dim to be specified for input.numel() == 0.")
 declare("arg_bool", RuntimeError, "{name}(): does not support bool input")
 
@@ -423,9 +508,10 @@ def _nonempty_dims(name: str, input: np.ndarray, dim: Any, key: str = "reduce_em
     if input.size == 0:
         if dim is None or dim == () or dim == []:
             raise error(key, name=name)
-        for d in dims:
-            if input.shape[d] == 0:
-                raise error("dim_empty_reduce", name=name, dim=d)
+        given = (dim,) if isinstance(dim, int) else dim
+        for place, d in enumerate(dims):
+            if input.shape[d] == 0:  # amax and amin name the dim as it was given
+                raise error("dim_empty_reduce", name=name, dim=given[place] if name in ("amax", "amin") else d)
     return dims
 
 
@@ -438,28 +524,28 @@ def _widest(values: list[Any], radii: list[Any], results: list[np.ndarray], nomi
     input, dim, keepdim = (*values[:3], None, False)[:3] if len(values) > 2 else (values[0], None, False)
     if radii[0] is None:
         return [None] * len(results)
-    radius = np.maximum.reduce(np.broadcast_to(radii[0], input.shape), axis=normal_dims(dim, input.ndim), keepdims=keepdim)
+    radius = maximum_reduce(np.broadcast_to(radii[0], input.shape), axis=normal_dims(dim, input.ndim), keepdims=keepdim)
     return [radius, None][: len(results)]
 
 
-def _evenly(grad: Tensor, mask: Tensor, dim: Any) -> Tensor:
-    """``grad`` shared among the elements where ``mask`` holds."""
+def _evenly(grad: Any, mask: Any, dim: Any) -> Any:
+    """``grad`` shared among the elements where ``mask`` holds; nan where it holds nowhere, which happens for nan."""
     count = TABLE["sum"].public(mask, dim, True)
-    return (grad / count).masked_fill(mask.logical_not(), 0)
+    return grad.expand(mask._data.shape).masked_fill(mask.logical_not(), 0) / count
 
 
-def _amax_vjp(grad: Tensor, input: Tensor, result: Tensor, dim: Any, keepdim: bool) -> Tensor:
+def _amax_vjp(grad: Any, input: Any, result: Any, dim: Any, keepdim: bool) -> Any:
     ndim = input._data.ndim
     mask = restore(result, ndim, dim, keepdim).detach() == input.detach()
     return _evenly(restore(grad, ndim, dim, keepdim), mask, dim)
 
 
-def _max_vjp(grad: Tensor, input: Tensor, result: Tensor) -> Tensor:
+def _max_vjp(grad: Any, input: Any, result: Any) -> Any:
     fixed, value = input.detach(), result.detach()
     return _evenly(grad, fixed.isnan() if np.isnan(value._data) else fixed == value, None)
 
 
-def _picked_vjp(grad_values: Any, indices: Tensor, input_shape: tuple[int, ...], dim: int, keepdim: bool) -> Any:
+def _picked_vjp(grad_values: Any, indices: Any, input_shape: tuple[int, ...], dim: int, keepdim: bool) -> Any:
     """The gradient at the selected elements, zero elsewhere."""
     if grad_values is None:
         return None
@@ -505,12 +591,28 @@ def _extreme_and_place(name: str, function: Any, input: np.ndarray, dim: int, ke
     return (values, place) if keepdim else (contiguous(values.squeeze(dims[0])), contiguous(place.squeeze(dims[0])))
 
 
-@op(name="max", promote="none", outputs=("values", "indices"), nondifferentiable=("indices",), radius=_widest, types=dict(dim=DIM), vjp=dict(input=_picked_vjp))
+@op(
+    name="max",
+    promote="none",
+    outputs=("values", "indices"),
+    nondifferentiable=("indices",),
+    radius=_widest,
+    types=dict(dim=DIM),
+    vjp=dict(input=_picked_vjp),
+)
 def _max_dim(input, dim, keepdim=False):
     return _extreme_and_place("max", np.argmax, input, dim, keepdim)
 
 
-@op(name="min", promote="none", outputs=("values", "indices"), nondifferentiable=("indices",), radius=_widest, types=dict(dim=DIM), vjp=dict(input=_picked_vjp))
+@op(
+    name="min",
+    promote="none",
+    outputs=("values", "indices"),
+    nondifferentiable=("indices",),
+    radius=_widest,
+    types=dict(dim=DIM),
+    vjp=dict(input=_picked_vjp),
+)
 def _min_dim(input, dim, keepdim=False):
     return _extreme_and_place("min", np.argmin, input, dim, keepdim)
 
@@ -562,7 +664,8 @@ declare(
 declare(
     "norm_empty_dim",
     RuntimeError,
-    "linalg.vector_norm cannot compute the {ord} norm on the dimension {dim}because this dimension is empty and the operation does not have an identity",
+    "linalg.vector_norm cannot compute the {ord} norm on the dimension {dim}because this dimension is empty and the operation does not "
+    "have an identity",
 )
 
 
@@ -580,16 +683,17 @@ def _norm_dtype(nominal: _dtypes.dtype, bound: tuple[Any, ...]) -> _dtypes.dtype
 
 
 def _power_sum(input: np.ndarray, p: float, axis: Any, keepdim: bool) -> Any:
-    return np.add.reduce(np.abs(input) ** p, axis=axis, keepdims=keepdim)
+    return add_reduce(np.abs(input) ** p, axis=axis, keepdims=keepdim)
 
 
 def _norm(input: np.ndarray, p: float, axis: Any, keepdim: bool) -> Any:
     if p == 0:
-        return np.add.reduce((input != 0).astype(input.dtype), axis=axis, keepdims=keepdim)
+        return add_reduce((input != 0).astype(input.dtype), axis=axis, keepdims=keepdim)
     if math.isinf(p):
-        return (np.maximum if p > 0 else np.minimum).reduce(np.abs(input), axis=axis, keepdims=keepdim)
+        extreme: Any = np.maximum if p > 0 else np.minimum
+        return extreme.reduce(np.abs(input), axis=axis, keepdims=keepdim)
     if p == 1:
-        return np.add.reduce(np.abs(input), axis=axis, keepdims=keepdim)
+        return add_reduce(np.abs(input), axis=axis, keepdims=keepdim)
     total = _power_sum(input, p, axis, keepdim)
     return np.sqrt(total) if p == 2 else total ** (1 / input.dtype.type(p))
 
@@ -605,7 +709,8 @@ def _check_norm_empty(input: np.ndarray, p: float, dim: Any, dims: tuple[int, ..
 
 
 def _norm_radius(values: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> Any:
-    """n roundings of a sum of powers, divided by p by the root. A sum of powers beyond the range is documented to overflow (Numerical accuracy, Extremal values)."""
+    """n roundings of a sum of powers, divided by p by the root. A sum of powers beyond the range is documented to overflow (PyTorch's note
+    on numerical accuracy, section on extremal values)."""
     input, p, dim, keepdim, _ = values
     axis, result = normal_dims(dim, input.ndim), results[0]
     own: Any = 0.0
@@ -620,13 +725,13 @@ def _norm_radius(values: list[Any], radii: list[Any], results: list[np.ndarray],
         return own
     radius = np.broadcast_to(radii[0], input.shape)
     if math.isinf(p):
-        return own + np.maximum.reduce(radius, axis=axis, keepdims=keepdim)
+        return own + maximum_reduce(radius, axis=axis, keepdims=keepdim)
     if p >= 1:  # a norm: no further than the norm of the perturbation
         return own + _norm(radius, p, axis, keepdim)
     return own + np.abs(_norm(np.abs(input) + radius, p, axis, keepdim) - result)
 
 
-def _norm_vjp(grad: Tensor, input: Tensor, ord: float, result: Tensor, dim: Any, keepdim: bool) -> Any:
+def _norm_vjp(grad: Any, input: Any, ord: float, result: Any, dim: Any, keepdim: bool) -> Any:
     """The subgradient of least norm where the norm has no derivative: 0 at an origin, evenly among equals for the infinite norms."""
     if ord == 0:
         return None
@@ -644,7 +749,7 @@ def _norm_vjp(grad: Tensor, input: Tensor, ord: float, result: Tensor, dim: Any,
     return _norm_power_vjp(grad, input, ord, norm, zero)
 
 
-def _norm_power_vjp(grad: Tensor, input: Tensor, ord: float, norm: Tensor, zero: Tensor) -> Tensor:
+def _norm_power_vjp(grad: Any, input: Any, ord: float, norm: Any, zero: Any) -> Any:
     origin = input == 0
     if ord < 2:
         powers = input.sgn() * input.abs().masked_fill(origin, 1).pow(ord - 1).masked_fill(origin, 0)
@@ -654,8 +759,16 @@ def _norm_power_vjp(grad: Tensor, input: Tensor, ord: float, norm: Tensor, zero:
     return powers * scale
 
 
-@op(result_dtype=_norm_dtype, method=False, function=False, types=dict(ord=(int, float), dim=DIMS), radius=_norm_radius,
-    reason="order of summation, powers within 2 ulp, divided by the exponent", vjp=dict(input=_norm_vjp))  # fmt: skip
+@op(
+    result_dtype=_norm_dtype,
+    iterates=False,
+    method=False,
+    function=False,
+    types=dict(ord=(int, float), dim=DIMS),
+    radius=_norm_radius,
+    reason="order of summation, powers within 2 ulp, divided by the exponent",
+    vjp=dict(input=_norm_vjp),
+)
 def linalg_vector_norm(input, ord=2, dim=None, keepdim=False, *, dtype=None):
     dims = normal_dims(dim, input.ndim)
     _check_norm_empty(input, ord, dim, dims)
@@ -681,23 +794,41 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
 
 
 def _logsumexp_radius(values: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> Any:
-    """Absolute: n roundings of the sum, n/e of the exponents (t·exp(-t) ≤ 1/e), 8 of exp and log; and one rounding of the result."""
+    """Every step rounds to the dtype: distances to the largest (weighted by softmax), exp (2 ulp), the sum, log (2 ulp), the last sum."""
     input, dim, keepdim = values
     axis, result = normal_dims(dim, input.ndim), results[0]
-    own = rounding(1.5 * sum_ulps(reduced_count(input.shape, dim)) + 8.0, np.where(np.isfinite(result), 1 + np.abs(result), 0), result, nominal)
+    largest = maximum_reduce(input, axis=axis, keepdims=True, initial=-np.inf)
+    distance = np.where(np.isfinite(input) & np.isfinite(largest), largest - input, 0)
+    weights = np.exp(-distance)
+    total = add_reduce(weights, axis=axis, keepdims=True)
+    spread = add_reduce(weights * distance, axis=axis, keepdims=True) / np.maximum(total, 1) + 2 * np.log(np.maximum(total, 1))
+    spread = spread if keepdim else spread.squeeze(axis)
+    finite = np.isfinite(result)
+    accumulated = nominal if nominal.itemsize > 2 else _dtypes.float32
+    own = own_radius(1.0, np.where(finite, spread + 5 + np.abs(result), 0), nominal)
+    own = own + own_radius(sum_ulps(reduced_count(input.shape, dim)), np.where(finite, 1, 0), accumulated)
     if radii[0] is None:
         return own
-    return own + np.maximum.reduce(np.broadcast_to(radii[0], input.shape), axis=axis, keepdims=keepdim, initial=0.0)
+    return own + maximum_reduce(np.broadcast_to(radii[0], input.shape), axis=axis, keepdims=keepdim, initial=0.0)
 
 
-@op(promote="float", radius=_logsumexp_radius, types=dict(dim=DIMS), reason="order of summation and 2 ulp each for exp and log, relative to 1 + |result|",
-    vjp=dict(input=lambda grad, input, dim, keepdim, result:
-             restore(grad, input._data.ndim, dim, keepdim) * (input - restore(result, input._data.ndim, dim, keepdim)).exp()))  # fmt: skip
+@op(
+    promote="float",
+    iterates=False,
+    radius=_logsumexp_radius,
+    types=dict(dim=DIMS),
+    reason="order of summation, 2 ulp each for exp and log, and a rounding of every distance to the largest",
+    vjp=dict(
+        input=lambda grad, input, dim, keepdim, result: (
+            restore(grad, input._data.ndim, dim, keepdim) * (input - restore(result, input._data.ndim, dim, keepdim)).exp()
+        )
+    ),
+)
 def logsumexp(input, dim, keepdim=False):
     axis = normal_dims(dim, input.ndim)
-    largest = np.maximum.reduce(input, axis=axis, keepdims=True, initial=-np.inf)
+    largest = maximum_reduce(input, axis=axis, keepdims=True, initial=-np.inf)
     largest = np.where(np.isinf(largest), input.dtype.type(0), largest)
-    total = np.log(np.add.reduce(np.exp(input - largest), axis=axis, keepdims=True)) + largest
+    total = np.log(add_reduce(np.exp(input - largest), axis=axis, keepdims=True)) + largest
     return contiguous(total if keepdim else total.squeeze(axis))
 
 
@@ -724,7 +855,7 @@ def any_(input, dim=None, keepdim=False):
 
 @op(promote="none", types=dict(dim=DIMS))
 def count_nonzero(input, dim=None):
-    return contiguous(np.asarray(np.add.reduce(input != 0, axis=normal_dims(dim, input.ndim), dtype=np.int64)))
+    return contiguous(np.asarray(add_reduce(input != 0, axis=normal_dims(dim, input.ndim), dtype=np.int64)))
 
 
 # --- running sums and products -----------------------------------------------------------------------------------------------------
@@ -742,19 +873,36 @@ def _dim_size(array: np.ndarray, dim: int) -> int:
     return array.shape[dims[0]] if dims else 1
 
 
-def _cumsum_vjp(grad: Tensor, dim: int) -> Tensor:
+def _cumsum_vjp(grad: Any, dim: int) -> Any:
     if grad._data.size <= 1 or _dim_size(grad._data, dim) == 1:
         return grad
     return grad.flip(dim).cumsum(dim).flip(dim)
 
 
-@op(result_dtype=sum_dtype, inplace=True, error="linear", accumulates=True, types=dict(dim=DIM), reason=_SUM_REASON,
-    ulps=lambda input, dim, dtype: sum_ulps(_dim_size(input, dim)), vjp=dict(input=lambda grad, dim: _cumsum_vjp(grad, dim)))  # fmt: skip
+def _running_dtype(kernel: str) -> Any:
+    def result_dtype(nominal: _dtypes.dtype, bound: tuple[Any, ...]) -> _dtypes.dtype:
+        if _dtypes.as_dtype(bound[-1]) is _dtypes.bool_:
+            raise error("not_implemented_dtype", kernel=kernel, dtype="Bool")
+        return sum_dtype(nominal, bound)
+
+    return result_dtype
+
+
+@op(
+    result_dtype=_running_dtype("cumsum_out_cpu"),
+    inplace=True,
+    error="linear",
+    accumulates=True,
+    types=dict(dim=DIM),
+    reason=_SUM_REASON,
+    ulps=lambda input, dim, dtype: sum_ulps(_dim_size(input, dim)),
+    vjp=dict(input=lambda grad, dim: _cumsum_vjp(grad, dim)),
+)
 def cumsum(input, dim, *, dtype=None):
     return _along(np.add, input, dim)
 
 
-def _cumprod_vjp(grad: Tensor, input: Tensor, dim: int, result: Tensor) -> Tensor:
+def _cumprod_vjp(grad: Any, input: Any, dim: int, result: Any) -> Any:
     grad, size = grad.to(input.dtype), _dim_size(input._data, dim)
     if input._data.size <= 1 or size == 1:
         return grad
@@ -763,7 +911,7 @@ def _cumprod_vjp(grad: Tensor, input: Tensor, dim: int, result: Tensor) -> Tenso
     return TABLE["cat"].public([_cumprod_vjp_at(i, grad, input, dim, size) for i in range(size)], dim)
 
 
-def _cumprod_vjp_at(i: int, grad: Tensor, input: Tensor, dim: int, size: int) -> Tensor:
+def _cumprod_vjp_at(i: int, grad: Any, input: Any, dim: int, size: int) -> Any:
     """Element ``i``'s derivative without a division: the factors before it, times what comes of those after it."""
     one = TABLE["ones_like"].public(input.narrow(dim, 0, 1).detach())
     before = input.narrow(dim, 0, i).prod(dim, True)
@@ -779,6 +927,14 @@ def _cumprod_radius(values: list[Any], radii: list[Any], results: list[np.ndarra
     return plus(own, None if radii[0] is None else _along(np.multiply, np.abs(input) + radii[0], dim) - magnitude)
 
 
-@op(result_dtype=sum_dtype, inplace=True, types=dict(dim=DIM), reason=_PROD_REASON, radius=_cumprod_radius, vjp=dict(input=_cumprod_vjp))
+@op(
+    result_dtype=_running_dtype("cumprod_out_cpu"),
+    iterates=False,
+    inplace=True,
+    types=dict(dim=DIM),
+    reason=_PROD_REASON,
+    radius=_cumprod_radius,
+    vjp=dict(input=_cumprod_vjp),
+)
 def cumprod(input, dim, *, dtype=None):
     return _along(np.multiply, input, dim)

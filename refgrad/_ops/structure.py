@@ -9,11 +9,13 @@ import numpy as np
 from refgrad import _dtypes
 from refgrad._dispatch import call_inplace, check_inplace, check_memory
 from refgrad._dtypes import FLOAT, OF, narrow
-from refgrad._errors import error
+from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._storage import overlaps_itself
 from refgrad._table import TABLE, op
 from refgrad._tensor import Tensor
+
+declare("fill_value_dims", RuntimeError, "fill_ only supports 0-dimension value tensor but got tensor with {ndim} dimensions.")
 
 # --- clone, to ---------------------------------------------------------------------------------------------------------------
 
@@ -24,18 +26,25 @@ def clone(input):
 
 
 @op(name="_to_copy", promote="none", method=False, function=False, vjp=dict(input=lambda grad, input_dtype: to(grad, input_dtype)),
-    radius=lambda values, radii, results, nominal: _cast_radius(values, radii))  # fmt: skip
+    exact=lambda input, dtype: _cast_ball(input, dtype))  # fmt: skip
 def _to_copy(input, dtype):
     if input.dtype.kind == "f" and input.dtype.itemsize >= dtype.itemsize and dtype.category == FLOAT and input.dtype is not dtype.np:
         return narrow(input, dtype.np)
     return input.astype(dtype.np)
 
 
-def _cast_radius(values: list[Any], radii: list[Any]) -> Any:
-    own = own_radius(1.0, values[0], values[1])
-    return own if radii[0] is None else radii[0] + own
+def _cast_ball(input: Tensor, dtype: _dtypes.dtype) -> tuple[np.ndarray, Any, _dtypes.dtype]:
+    """A ball of another nominal dtype: its centre as it is, its radius wider by one rounding where the cast rounds."""
+    if dtype.category != FLOAT:
+        return input._data.astype(dtype.np), None, dtype
+    centre, radius = input._data.astype(dtype.wide), input._exact[1]
+    rounds = own_radius(1.0, centre, dtype) if dtype.unit > input.dtype.unit or dtype.eta > input.dtype.eta else None
+    if rounds is not None and radius is None:
+        rounds = np.where(narrow(centre, dtype.np).astype(dtype.wide) == centre, 0.0, rounds)
+    return centre, rounds if radius is None else radius if rounds is None else radius + rounds, dtype
 
 
+@op(composite=True, promote="none", function=False, tensors=("input",))
 def to(input: Tensor, *args: Any, dtype: Any = None, copy: bool = False, **other: Any) -> Tensor:
     """``Tensor.to``: to a dtype, a device (the CPU) or like another tensor. Itself, where nothing changes and no copy is asked for."""
     for a in args:
@@ -58,14 +67,26 @@ def _copy(input, source):
     return np.broadcast_to(source, input.shape)
 
 
-@op(name="zero", promote="none", method=False, function=False, inplace=True, vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))
+@op(name="zero", promote="none", checks_overlap=False, method=False, function=False, inplace=True, vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))
 def _zero(input):
     return np.zeros(input.shape, input.dtype)
 
 
-@op(name="fill", promote="none", inplace=True, vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), value_tensor=lambda grad: grad.sum()))
+@op(name="fill", promote="none", checks_overlap=False, inplace=True, method=False, number_only=("value_tensor",), inplace_node="2", error="elementwise", ulps=1.0,
+    reason="the number is rounded to the dtype", vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))  # fmt: skip
 def fill(input, value_tensor):
     return np.full(input.shape, value_tensor, input.dtype)
+
+
+def _check_fill(input, value_tensor):
+    if value_tensor._data.ndim:
+        raise error("fill_value_dims", ndim=value_tensor._data.ndim)
+
+
+@op(name="fill", promote="none", checks_overlap=False, inplace=True, method=False, node="1", inplace_node="3", tensor_only=("value_tensor",), check=_check_fill,
+    vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), value_tensor=lambda grad: grad.sum()))  # fmt: skip
+def _fill_tensor(input, value_tensor):
+    return np.full(input.shape, value_tensor.astype(input.dtype), input.dtype)
 
 
 # --- undoing broadcasts ---------------------------------------------------------------------------------------------------------
@@ -76,6 +97,7 @@ def _summed_axes(shape: tuple[int, ...], to_shape: tuple[int, ...]) -> tuple[int
     return (*range(extra), *(extra + i for i, n in enumerate(to_shape) if n == 1 and shape[extra + i] != 1))
 
 
+@op(composite=True, promote="none", function=False, tensors=("input",))
 def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     """Sums over the dims that broadcasting ``size`` to the input's shape had added or stretched."""
     shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size

@@ -48,6 +48,13 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     return TABLE["where"].public(condition, input, other)
 
 
+@op(name="_mul_number", node="MulBackward1", function=False, method=False, direct=True, tensors=("input",), scalars=("number",), ulps=2.0,
+    reason="the number and the product are rounded", vjp=dict(input=lambda grad, number: _mul_number(grad, number)))  # fmt: skip
+def _mul_number(input, number):
+    """A product with a number that is a formula's own, no operand of the program's: nothing is saved."""
+    return input * number
+
+
 SELECTION = {"direct": True, "ulps": 0.0, "reason": "selects or changes signs: exact"}
 
 # --- signs, rounding ---------------------------------------------------------------------------------------------------------
@@ -81,7 +88,7 @@ def sign(input):
     return _sign(input)
 
 
-@op(**SELECTION, inplace=True, vjp=dict(input=lambda grad: zeros_like(grad)))
+@op(**SELECTION, inplace=True, vjp=dict(input=lambda grad, input, result: zeros_like(grad)))
 def sgn(input):
     return _sign(input)
 
@@ -127,14 +134,14 @@ def frac(input):
     return input - np.trunc(input)
 
 
-@op(name="_nan_to_num", **SELECTION, inplace=True, function=False, method=False, node="NanToNumBackward0",
+@op(name="_nan_to_num", **SELECTION, scalars=("nan", "posinf", "neginf"), inplace=True, function=False, method=False, node="NanToNumBackward0",
     vjp=dict(input=lambda grad, input: grad * TABLE["isfinite"].public(input)))  # fmt: skip
 def _nan_to_num(input, nan, posinf, neginf):
     if input.dtype.kind != "f":
         return input.copy()
-    out = np.where(np.isnan(input), np.asarray(nan, input.dtype), input)
-    out = np.where(input == np.inf, np.asarray(posinf, input.dtype), out)
-    return np.where(input == -np.inf, np.asarray(neginf, input.dtype), out)
+    out = np.where(np.isnan(input), nan, input)
+    out = np.where(input == np.inf, posinf, out)
+    return np.where(input == -np.inf, neginf, out)
 
 
 def _fills(input, nan, posinf, neginf):
@@ -190,7 +197,7 @@ def exp(input):
     return np.exp(input)
 
 
-@op(promote="float", inplace=True, also=("special",), **vendor(2), vjp=dict(input=lambda grad, result: grad * result * math.log(2)))
+@op(promote="float", inplace=True, also=("special",), **vendor(2), vjp=dict(input=lambda grad, result: _mul_number(grad * result, math.log(2))))
 def exp2(input):
     return np.exp2(input)
 
@@ -278,12 +285,12 @@ def atanh(input):
     return np.arctanh(input)
 
 
-@op(promote="float", inplace=True, ulps=2.0, reason="the constant and the product are rounded", vjp=dict(input=lambda grad: grad * (math.pi / 180)))
+@op(promote="float", inplace=True, ulps=2.0, reason="the constant and the product are rounded", vjp=dict(input=lambda grad: _mul_number(grad, math.pi / 180)))
 def deg2rad(input):
     return input * _pi_over_180(input.dtype)
 
 
-@op(promote="float", inplace=True, ulps=2.0, reason="the constant and the product are rounded", vjp=dict(input=lambda grad: grad * (180 / math.pi)))
+@op(promote="float", inplace=True, ulps=2.0, reason="the constant and the product are rounded", vjp=dict(input=lambda grad: _mul_number(grad, 180 / math.pi)))
 def rad2deg(input):
     return input / _pi_over_180(input.dtype)
 
@@ -350,7 +357,7 @@ def tanh(input):
 
 
 # log(x / (1 - x)): the quotient's error becomes absolute
-@op(promote="float", inplace=True, also=("special",), ulps=1.0, scale=lambda input, eps: 4 + 2 * np.abs(_logit(input, eps)), reason="log within 1 ulp of a quotient of 4 u",
+@op(promote="float", inplace=True, also=("special",), scalars=("eps",), ulps=1.0, scale=lambda input, eps: 4 + 2 * np.abs(_logit(input, eps)), reason="log within 1 ulp of a quotient of 4 u",
     vjp=dict(input=lambda grad, input, eps: _logit_vjp(grad, input, eps)))  # fmt: skip
 def logit(input, eps=None):
     return _logit(input, eps)
@@ -358,21 +365,21 @@ def logit(input, eps=None):
 
 def _logit(x: np.ndarray, eps: float | None) -> np.ndarray:
     if eps is not None:
-        x = np.where(x < eps, np.asarray(eps, x.dtype), np.where(x > 1 - eps, np.asarray(1 - eps, x.dtype), x))
+        x = np.where(x < eps, eps, np.where(x > 1 - eps, 1 - eps, x))
     return np.log(x / (1 - x))
 
 
 def _logit_vjp(grad, input, eps):
     outside = (input < 0).logical_or(input > 1) if eps is None else (input < eps).logical_or(input > 1 - eps)
     if eps is None:
-        return where(outside, math.nan, grad / (input * (1 - input)))
-    return where(outside, 0.0, grad) / where(outside, 1.0, input * (1 - input))
+        return where(outside, math.nan, grad / (input * (1 - input)).abs())  # abs: the limit from inside at -0.0 too
+    return where(outside, 0.0, where(outside, 0.0, grad) / where(outside, 1.0, input * (1 - input)))
 
 
 # --- relu --------------------------------------------------------------------------------------------------------------------------------
 
 
-@op(function=False, method=False, tensors=("grad_output", "input"), **SELECTION,
+@op(function=False, method=False, tensors=("grad_output", "input"), scalars=("threshold",), **SELECTION,
     vjp=dict(grad_output=lambda grad, input, threshold: TABLE["threshold_backward"].public(grad, input, threshold), input=lambda grad: zeros_like(grad)))  # fmt: skip
 def threshold_backward(grad_output, input, threshold):
     return np.where(input <= threshold, np.zeros((), grad_output.dtype), grad_output)

@@ -14,7 +14,7 @@ import torch
 
 import refgrad
 from refgrad import _dtypes
-from refgrad._exact import ball
+from refgrad._exact import ExactTensor, ball
 from refgrad._tensor import make
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
@@ -34,11 +34,14 @@ def to_torch(array, requires_grad=False):
     else:
         made = torch.empty_strided(array.shape, [s // array.itemsize for s in array.strides], dtype=getattr(torch, array.dtype.name))
         made.copy_(torch.from_numpy(np.array(array)))
+        made = made.data  # whose version is 0
     return made.requires_grad_() if requires_grad else made
 
 
 def from_torch(tensor):
     tensor = tensor.detach()
+    if tensor._is_zerotensor():  # has no memory to look at
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().view(BF16)
     return tensor.numpy()
@@ -71,9 +74,13 @@ def floating(array):
     return isinstance(array, np.ndarray) and (array.dtype == BF16 or array.dtype.kind == "f")
 
 
-def assert_same(call, *arrays, wrt=None, label="", text=True):
-    """Asserts that torch and refgrad agree on ``call(library, *tensors)``, and on the gradients of the float operands (``wrt``: their places)."""
+def assert_same(call, *arrays, wrt=None, label="", text=True, exact=None):
+    """Asserts that torch and refgrad agree on ``call(library, *tensors)``, and on the gradients of the float operands (``wrt``: their places).
+
+    ``exact`` is the call that gives the ball, where the call itself writes in place.
+    """
     __tracebackhide__ = True
+    exact = call if exact is None else exact
     wrt = [i for i, a in enumerate(arrays) if floating(a)] if wrt is None else wrt
     theirs, ours, exactly = (
         [make_one(a, i in wrt) if isinstance(a, np.ndarray) else a for i, a in enumerate(arrays)] for make_one in (to_torch, to_refgrad, to_exact)
@@ -86,11 +93,19 @@ def assert_same(call, *arrays, wrt=None, label="", text=True):
     assert ours_raised is None, f"{label}: torch gives {expected}, refgrad raises {ours_raised!r}"
     _assert_same_state(expected, got, label)
     if expected.dtype.is_floating_point:
-        _assert_in_ball(expected, got, call(refgrad, *exactly), label)
+        _assert_in_ball(expected, got, _exact_result(exact, arrays, exactly, got.dtype), label)
     else:
         np.testing.assert_array_equal(got._data, from_torch(expected), err_msg=label)
     if expected.requires_grad:
-        _assert_same_gradients(expected, got, call(refgrad, *exactly), [(theirs[i], ours[i], exactly[i]) for i in wrt], label)
+        _assert_same_gradients(expected, got, exact(refgrad, *exactly), [(theirs[i], ours[i], exactly[i]) for i in wrt], label)
+
+
+def _exact_result(call, arrays, exactly, nominal):
+    """The ball of the result; where no operand was a float, integers count as exact numbers of the result's dtype."""
+    made = call(refgrad, *exactly)
+    if isinstance(made, ExactTensor):
+        return made
+    return call(refgrad, *[ball(a.astype(nominal.wide), nominal) if isinstance(a, np.ndarray) else a for a in arrays])
 
 
 def _assert_same_error(raised, ours, label, text):
@@ -101,8 +116,8 @@ def _assert_same_error(raised, ours, label, text):
 
 
 def _assert_same_state(expected, got, label):
-    state = (str(expected.dtype), tuple(expected.shape), expected.requires_grad, _node(expected), _strides(expected))
-    ours = (repr(got.dtype), tuple(got.shape), got.requires_grad, _node(got), _strides(got))
+    state = (str(expected.dtype), tuple(expected.shape), expected.requires_grad, _node(expected), _strides(expected), expected._version)
+    ours = (repr(got.dtype), tuple(got.shape), got.requires_grad, _node(got), _strides(got), got._version)
     assert ours == state, f"{label}: refgrad {ours}, torch {state}"
 
 
@@ -128,7 +143,7 @@ def outside(array, exact, nominal):
     centre, radius = exact._data, exact.radius
     slack = radius + np.abs(centre) * nominal.unit + nominal.eta
     overflow = (np.abs(centre) + slack >= nominal.largest) & np.isinf(wide) & (np.sign(wide) == np.sign(centre))
-    same = (wide == centre) | (np.isnan(wide) & np.isnan(centre)) | overflow
+    same = (wide == centre) | (np.isnan(wide) & np.isnan(centre)) | overflow | ~np.isfinite(radius)
     return ~(same | (np.isfinite(wide) & (np.abs(wide - centre) <= slack)))
 
 
@@ -187,3 +202,39 @@ def pairs(dtype):
     """Every pair of special values, as two arrays."""
     a, b = np.meshgrid(special(dtype), special(dtype))
     return np.ascontiguousarray(a.reshape(-1)), np.ascontiguousarray(b.reshape(-1))
+
+
+def assert_same_second(call, *arrays, wrt=None, label="", nodes=True):
+    """As ``assert_same`` for the gradient under ``create_graph``: its node's name, and the gradients of its sum with the seed."""
+    __tracebackhide__ = True
+    wrt = [i for i, a in enumerate(arrays) if floating(a)] if wrt is None else wrt
+    results = [_second(library, make_one, call, arrays, wrt) for library, make_one in ((torch, to_torch), (refgrad, to_refgrad), (refgrad, to_exact))]
+    (expected, first), (got, ours), (exact, _) = results
+    if nodes:
+        assert ours == first, f"{label}: nodes of the gradients are {ours}, torch's {first}"
+    for place, (a, b, c) in enumerate(zip(expected, got, exact, strict=True)):
+        _assert_in_ball_or_none(a, b, c, f"{label}, second derivative, operand {place}")
+
+
+def _second(library, make_one, call, arrays, wrt):
+    operands = [make_one(a, i in wrt) if isinstance(a, np.ndarray) else a for i, a in enumerate(arrays)]
+    variables = [operands[i] for i in wrt]
+    out = call(library, *operands)
+    seed = make_one(_dtypes.narrow(np.random.default_rng(7).uniform(0.5, 2, tuple(out.shape)), arrays[wrt[0]].dtype), True)
+    firsts = library.autograd.grad(out, variables, seed, create_graph=True, allow_unused=True)
+    names = [_node(f) if f is not None else None for f in firsts]
+    total = None
+    for f in firsts:
+        if f is not None and f.requires_grad:
+            total = f.sum() if total is None else total + f.sum()
+    if total is None:
+        return [None] * (len(variables) + 1), names
+    return library.autograd.grad(total, [*variables, seed], allow_unused=True), names
+
+
+def _assert_in_ball_or_none(a, b, c, label):
+    if a is None or b is None:  # torch may give None where the derivative is zero, refgrad zeros, or the other way round
+        given = [from_torch(a)] if a is not None else [b._data] if b is not None else []
+        assert all(not np.any(np.asarray(g, np.float64)) for g in given), f"{label}: torch {a}, refgrad {b}"
+        return
+    _assert_in_ball(a, b, c, label)

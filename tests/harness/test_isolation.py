@@ -1,6 +1,7 @@
 """Children that crash, hang, print and return too much; what of it reaches the parent, and who is blamed."""
 
 import contextlib
+import faulthandler
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from conformance.isolation import (
     process_pool,
     run_on_executor,
 )
-from conformance.isolation.protocol import FrameBuffer, encode
+from conformance.isolation.protocol import FrameBuffer, encode, write_all
 
 LONG = 60.0  # seconds that no test here ever waits for
 SHORT = 0.3  # seconds without progress, for children that never make any
@@ -93,6 +94,18 @@ def test_messages_survive_any_cut_of_their_bytes() -> None:
         while message := buffer.next():
             read.append(message)
     assert read == messages
+
+
+def test_a_frame_is_written_whole_though_the_pipe_takes_little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = bytearray()
+
+    def take_three(descriptor: int, data: memoryview) -> int:
+        taken.extend(data[:3])
+        return len(data[:3])
+
+    monkeypatch.setattr(os, "write", take_three)
+    write_all(1, b"0123456789")
+    assert taken == b"0123456789"
 
 
 # --- one worker ---------------------------------------------------------------------------------------------------------
@@ -375,20 +388,24 @@ def test_a_batch_without_programs_is_refused_in_words(run: Runner) -> None:
         outcome(run, child("run_programs"), [{"programs": []}])
 
 
-def test_batches_are_taken_only_as_workers_become_free() -> None:
+def test_batches_are_taken_only_as_results_are_handed_over(worker: Worker) -> None:
+    """The first result is handled slowly: a bystander answers 100 calls meanwhile."""
     taken: list[int] = []
-    most: list[int] = []
+    ahead: list[int] = []
 
     def source() -> Iterator[dict[str, Any]]:
         for i in range(200):
             taken.append(i)
             yield {"programs": [i], "guilty": {}}
 
+    def handle(result: list[int]) -> None:
+        if not ahead:
+            assert [call(worker, "add", a=i, b=0) for i in range(100)] == list(range(100))
+        ahead.append(len(taken) - len(ahead))
+
     with Pool(2) as pool:
-        pool.map_batches(
-            child("run_programs"), source(), LONG, on_result=lambda result: most.append(len(taken) - len(most)), on_death=unexpected
-        )
-    assert len(most) == 200 and max(most) <= 8  # two workers, a queue of four, one in each worker's hand
+        pool.map_batches(child("run_programs"), source(), LONG, on_result=handle, on_death=unexpected)
+    assert len(ahead) == 200 and max(ahead) <= 7  # one is being handled, four wait, each of the two threads holds another
 
 
 def unexpected(program: Any, *, kind: str, detail: WorkerLost) -> None:
@@ -460,11 +477,15 @@ def test_an_executor_whose_workers_cannot_start_blames_no_program() -> None:
         )
 
 
-def test_threads_of_this_process_serve_as_an_executor() -> None:
+def test_threads_of_this_process_serve_as_an_executor_and_are_never_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[float] = []
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda timeout, exit: watched.append(timeout))
+
     def on_threads(function: str, batches: Iterable[dict[str, Any]], timeout: float, **callbacks: Any) -> None:
         run_on_executor(lambda: ThreadPoolExecutor(2), function, batches, timeout, **callbacks)
 
     assert outcome(on_threads, child("run_programs"), batches_of(3, 10, guilty={})) == (list(range(10)), [])
+    assert watched == []
 
 
 @pytest.mark.parametrize(

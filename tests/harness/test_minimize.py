@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from conformance.codegen import lines
 from conformance.minimize import NotInteresting, minimize
+from conformance.minimize.edits import canonical_names
 from conformance.minimize.literals import (
     cast,
     contiguous,
@@ -26,6 +28,7 @@ from conformance.minimize.literals import (
     shifted,
     with_elements,
 )
+from conformance.minimize.passes import cut_the_end, use_earlier_names
 from conformance.minimize.simplicity import DTYPES, oddness, simpler_numbers, simplicity
 from conformance.program import ITEMSIZE, DType, Literal, Program, Ref, Slice, Statement
 
@@ -107,6 +110,25 @@ def test_what_comes_after_the_interesting_statement_goes() -> None:
     assert minimal(LONG, lambda p: p.statements[0].kind == "tensor") == ["t0 = torch.tensor(0.0, dtype=torch.float32)"]
 
 
+def test_cutting_the_end_bisects_and_closes_open_blocks() -> None:
+    blocks = program(
+        tensor("a", floats(0.0)),
+        Statement("enter", "no_grad"),
+        Statement("enter", "enable_grad"),
+        *(call(f"b{i}", "exp", "a") for i in range(60)),
+        Statement("exit"),
+        Statement("exit"),
+    )
+    asked: list[int] = []
+
+    def fourth_exp(p: Program) -> bool:
+        asked.append(len(p))
+        return any("b3" in s.out for s in p)
+
+    cut = minimize(blocks, fourth_exp, passes=(cut_the_end,))
+    assert cut.statements == (*blocks.statements[:7], Statement("exit"), Statement("exit")) and len(asked) < 10
+
+
 def test_a_beginning_that_ends_inside_a_block_closes_it() -> None:
     def mul_without_grad(p: Program) -> bool:
         opened = [s.kind for s in p if s.kind in ("enter", "exit") or s.op == "mul"]
@@ -130,13 +152,6 @@ def test_a_chain_between_two_needed_ops_is_bypassed() -> None:
         call("f", "log", "e"),
     )
 
-    def log_of_exp(p: Program) -> bool:
-        after = {"a"}
-        for s in p:
-            if s.op == "exp" or after & set(s.refs()):
-                after |= set(s.out)
-        return any(s.op == "log" for s in p) and any(s.op == "exp" for s in p) and p.statements[-1].args != (Ref("t0"),) and len(p) > 2
-
     def depends(p: Program) -> bool:
         exp = next((s.out[0] for s in p if s.op == "exp"), None)
         reached = {exp}
@@ -145,7 +160,6 @@ def test_a_chain_between_two_needed_ops_is_bypassed() -> None:
                 reached |= set(s.out)
         return any(s.op == "log" and s.out[0] in reached for s in p)
 
-    assert log_of_exp(chain)
     assert minimal(chain, depends) == [
         "t0 = torch.tensor(0.0, dtype=torch.float32)",
         "t1 = torch.exp(t0)",
@@ -159,6 +173,15 @@ def test_an_operand_becomes_an_earlier_name() -> None:
         "t0 = torch.tensor(0.0, dtype=torch.float32)",
         "t1 = torch.mul(t0, t0)",
     ]
+
+
+def test_one_use_of_a_name_becomes_an_earlier_name_where_the_others_must_stay() -> None:
+    three = program(tensor("a", floats(3.5)), tensor("b", floats(7.5)), call("c", "exp", "b"), call("d", "mul", "b", "b"))
+
+    def exp_of_second(p: Program) -> bool:
+        return len(p) == 4 and p.statements[2].args == (Ref("b"),)
+
+    assert minimize(three, exp_of_second, passes=(use_earlier_names,)).statements[2:] == (call("c", "exp", "b"), call("d", "mul", "a", "a"))
 
 
 def test_a_mode_block_goes_as_a_whole() -> None:
@@ -247,7 +270,7 @@ def test_tuples_lose_the_items_that_do_not_count() -> None:
         (0.73219, lambda n: isinstance(n, float), "0.0"),
         (0.73219, lambda n: 0 < n < 1, "0.5"),
         (0.73219, lambda n: 0.71 < n < 0.79, "0.73"),
-        (-1e20, lambda n: n < -1e6, "-1e+20"),
+        (-1.234e20, lambda n: n < -6e19, "-1e+20"),
         (math.nan, lambda n: n != n, 'float("nan")'),
         (-math.inf, lambda n: math.isinf(n), 'float("inf")'),
         (-0.0, lambda n: n == 0 and math.copysign(1, n) < 0, "-0.0"),
@@ -258,21 +281,11 @@ def test_tuples_lose_the_items_that_do_not_count() -> None:
 )
 def test_scalars_become_as_plain_as_they_can(scalar: object, counts: Callable[[object], bool], expected: str) -> None:
     held = program(tensor("a", floats(1.0)), call("b", "mul", "a", scalar))
-    assert minimal(held, lambda p: any(s.op == "mul" and len(s.args) == 2 and not isinstance(s.args[1], Ref) and counts(s.args[1]) for s in p))[
-        1:
-    ] == [f"t1 = torch.mul(t0, {expected})"]
 
+    def scalar_counts(p: Program) -> bool:
+        return any(s.op == "mul" and len(s.args) == 2 and counts(s.args[1]) for s in p)
 
-def test_true_is_no_one_and_a_whole_float_is_no_integer() -> None:
-    """A predicate's answer for ``1`` must not be taken for ``True`` or ``1.0``, which are equal to it."""
-    asked: list[object] = []
-
-    def watched(p: Program) -> bool:
-        asked.extend(s.args[1] for s in p if s.op == "mul" and len(s.args) == 2)
-        return any(s.op == "mul" and len(s.args) == 2 and type(s.args[1]) is float and math.copysign(1, s.args[1]) < 0 for s in p)
-
-    assert minimal(program(tensor("a", floats(1.0)), call("b", "mul", "a", -1.5)), watched)[1:] == ["t1 = torch.mul(t0, -1.0)"]
-    assert {repr(n) for n in asked} >= {"0.0", "1.0", "-1.0"}
+    assert minimal(held, scalar_counts)[1:] == [f"t1 = torch.mul(t0, {expected})"]
 
 
 # --- the normal form -----------------------------------------------------------------------------------------------------
@@ -308,7 +321,8 @@ def test_names_are_counted_anew_in_order_of_binding_and_after_a_delete_not_reuse
 def literal_left(literal: Literal, is_interesting: Callable[[Literal], bool], budget: int = 400) -> Literal:
     """What a program of that one tensor is minimized to."""
     found = minimize(program(tensor("t0", literal)), lambda p: len(p) == 1 and is_interesting(p.statements[0].args[0]), budget=budget)
-    return found.statements[0].args[0]
+    left: Literal = found.statements[0].args[0]
+    return left
 
 
 def test_sizes_that_must_match_shrink_together() -> None:
@@ -318,10 +332,23 @@ def test_sizes_that_must_match_shrink_together() -> None:
 
     def same_last_size(p: Program) -> bool:
         shapes = [x.shape for x in literal_arguments(p, "add")]
-        return len(shapes) == 2 and all(len(s) == 2 for s in shapes) and shapes[0][1] == shapes[1][1] >= 2 and len(p) == 4
+        return len(p) == 3 and len(shapes) == 2 and all(len(s) == 2 for s in shapes) and shapes[0][1] == shapes[1][1] >= 2 and distinct(p)
 
-    kept = Program((*pair.statements, tensor("d", floats(1.0))))
-    assert [s.args[0].shape for s in minimize(kept, same_last_size) if s.kind == "tensor"] == [(1, 2), (1, 2), ()]
+    def distinct(p: Program) -> bool:
+        return all(len(set(s.refs())) == 2 for s in p if s.op == "add")
+
+    assert [s.args[0].shape for s in minimize(pair, same_last_size) if s.kind == "tensor"] == [(1, 2), (1, 2)]
+
+
+def test_ranks_that_must_match_drop_together() -> None:
+    pair = program(tensor("a", floats(*range(6), shape=(2, 3))), tensor("b", floats(*range(6), shape=(2, 3))), call("c", "add", "a", "b"))
+
+    def same_rank(p: Program) -> bool:
+        left = list(literal_arguments(p, "add"))
+        return len(p) == 3 and p.statements[2].args == (Ref("t0"), Ref("t1")) and len({len(x.shape) for x in left}) == 1
+
+    renamed = canonical_names(pair)
+    assert [s.args[0].shape for s in minimize(renamed, same_rank) if s.kind == "tensor"] == [(), ()]
 
 
 def test_an_integer_argument_of_the_size_shrinks_along() -> None:
@@ -338,6 +365,13 @@ def test_an_integer_argument_of_the_size_shrinks_along() -> None:
 def test_shrinking_finds_the_element_that_counts_wherever_it_is(place: int) -> None:
     values = [math.nan if i == place else 0.5 for i in range(7)]
     assert literal_left(floats(*values), lambda x: any(decode(x.dtype, i).is_nan() for i in elements(x))) == floats(math.nan, shape=())
+
+
+@pytest.mark.parametrize("place", [0, 700, 1500, 2048])
+def test_the_element_that_counts_is_found_in_a_large_tensor_too(place: int) -> None:
+    values = [math.nan if i == place else 0.37 + 0.1 * i for i in range(2049)]
+    found = literal_left(floats(*values), lambda x: any(decode(x.dtype, i).is_nan() for i in elements(x)), budget=60)
+    assert found == floats(math.nan, shape=())
 
 
 def test_a_large_tensor_shrinks_within_the_budget_to_the_size_that_counts() -> None:
@@ -363,12 +397,14 @@ def test_a_layout_without_need_becomes_contiguous() -> None:
     assert literal_left(odd, lambda x: elements(x) == kept) == floats(2, 4, 6)
 
 
-@pytest.mark.parametrize("dtype", [d for d in DTYPES if d != "float32"])
-def test_every_dtype_gives_way_to_float32_or_int64_where_it_does_not_count(dtype: str) -> None:
-    one = from_elements(dtype, (), [encode(dtype, 0) or b""])
-    assert literal_left(one, lambda x: True).dtype == "float32"
-    assert literal_left(one, lambda x: x.dtype != "float32").dtype == ("int64" if dtype.endswith(("8", "t16", "t32")) and "int" in dtype else
-                                                                        "int64" if dtype == "bool" else dtype)  # fmt: skip
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_gives_way_to_float32_where_it_does_not_count(dtype: str) -> None:
+    assert literal_left(from_elements(dtype, (), [bytes(ITEMSIZE[dtype])]), lambda x: True) == floats(0.0, shape=())
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int16", "int32", "int64"])
+def test_whole_dtypes_give_way_to_int64_where_a_float_will_not_do(dtype: str) -> None:
+    assert literal_left(from_elements(dtype, (), [bytes(ITEMSIZE[dtype])]), lambda x: "float" not in x.dtype).dtype == "int64"
 
 
 def test_dtypes_change_together_with_the_arguments_that_name_them() -> None:
@@ -381,11 +417,6 @@ def test_dtypes_change_together_with_the_arguments_that_name_them() -> None:
         "t0 = torch.tensor(0.0, dtype=torch.float32)",
         "t1 = torch.sum(t0, dtype=torch.float32)",
     ]
-
-
-def holds(*texts: str) -> Callable[[Literal], bool]:
-    """Those values, as decimals, in any order."""
-    return lambda x: sorted(map(str, texts)) == sorted(str(decode(x.dtype, i)) for i in elements(x))
 
 
 @pytest.mark.parametrize("special", [math.nan, math.inf, -0.0, 1e-40])
@@ -404,10 +435,10 @@ def test_a_nan_payload_becomes_the_plain_nan_unless_the_payload_counts() -> None
 
 def test_values_become_whole_then_short_then_equal() -> None:
     long = floats(1.7431, 2.2917, 1.7431)
-    assert literal_left(long, lambda x: all(decode(x.dtype, i) > 0 for i in elements(x)) and x.shape == (3,)) == floats(2, 2, 2)
-    assert literal_left(long, lambda x: x.shape == (3,) and len(set(elements(x))) == 2) == floats(0, 2, 0)
+    assert literal_left(long, lambda x: all(decode(x.dtype, i) > 0 for i in elements(x)) and x.shape == (3,)) == floats(1, 1, 1)
+    assert literal_left(long, lambda x: x.shape == (3,) and len(set(elements(x))) == 2) == floats(0, 0, 1)
     wanted = literal_left(floats(0.73219), lambda x: "0.71" < str(decode(x.dtype, elements(x)[0])) < "0.79")
-    assert [str(decode("float32", i)) for i in elements(wanted)] == ["0.75"]
+    assert [str(decode("float32", i)) for i in elements(wanted)] == ["0.73"]
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------------
@@ -492,12 +523,8 @@ def programs(draw: st.DrawFn) -> Program:
 
 
 def crossed(p: Program, modulus: int) -> bool:
-    """A predicate without any meaning, and the same answer for the same program."""
-    return len(p) > 0 and (sum(p.sort_key()) + 3 * len(code_or_text(p))) % modulus != 0
-
-
-def code_or_text(p: Program) -> str:
-    return repr(p.statements)
+    """A predicate without any meaning that gives the same answer for the same program."""
+    return (sum(p.sort_key()) + 3 * len(repr(p.statements))) % modulus != 0
 
 
 @given(programs(), st.integers(2, 5))
@@ -543,6 +570,11 @@ def test_a_cast_keeps_layout_and_values() -> None:
     assert cast(odd, "float32") == laid_out("float32", (2,), (3,), 1, [struct.pack("<f", v) for v in (2, 3)])
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "0.5", "1e30", "-1e30"])
+def test_whole_dtypes_do_not_hold_what_is_no_whole_number_or_out_of_range(value: str) -> None:
+    assert [encode(dtype, Decimal(value)) for dtype in DTYPES if "int" in dtype or dtype == "bool"] == [None] * 6
+
+
 @given(st.sampled_from(DTYPES), st.binary(min_size=8, max_size=8))
 def test_an_element_reads_back_from_its_decimal(dtype: str, bits: bytes) -> None:
     item = bytes(b % 2 for b in bits[:1]) if dtype == "bool" else bits[: ITEMSIZE[dtype]]
@@ -551,9 +583,9 @@ def test_an_element_reads_back_from_its_decimal(dtype: str, bits: bytes) -> None
 
 
 @given(st.one_of(st.decimals(allow_nan=False), st.floats().map(lambda x: decode("float64", struct.pack("<d", x)))))
-def test_simpler_numbers_are_less_odd_and_sorted(value: object) -> None:
-    found = [oddness(n) for n in simpler_numbers(value)]  # type: ignore[arg-type]
-    assert found == sorted(found) and max(found, default=-1) < oddness(value)  # type: ignore[arg-type]
+def test_simpler_numbers_are_less_odd_and_sorted(value: Decimal) -> None:
+    found = [oddness(n) for n in simpler_numbers(value)]
+    assert found == sorted(found) and max(found, default=-1) < oddness(value)
 
 
 @given(programs())

@@ -173,6 +173,11 @@ def test_causes_come_new_first_then_stale_then_known() -> None:
     ]
 
 
+def test_of_new_causes_the_one_in_most_programs_comes_first() -> None:
+    divergences = [(synthetic_divergence("log", seed=1), "new"), *((synthetic_divergence("sin", seed=n), "new") for n in (2, 3))]
+    assert [found.key.op for found in summarize(synthetic_events(divergences)).causes] == ["sin", "log"]
+
+
 def test_a_key_that_is_partly_known_is_new_and_says_what_is_covered() -> None:
     [found] = summarize(synthetic_events([(synthetic_divergence(seed=1), "known", "e"), (synthetic_divergence(seed=2), "new")])).causes
     assert (found.status, found.programs, found.covered, found.seeds) == ("new", 1, 1, (2,))
@@ -200,6 +205,7 @@ def test_a_program_with_a_new_and_a_known_cause_counts_once_as_new() -> None:
 def test_programs_that_an_interrupted_run_never_reached_are_not_run() -> None:
     summary = summarize(synthetic_events(start={"planned": {"programs": 150}}, end={"interrupted": True}))
     assert summary.partial and summary.subjects[0].not_run == 52
+    assert summarize(synthetic_events(start={"planned": {"programs": 150}})).partial and not summarize(synthetic_events()).partial
 
 
 def test_two_subjects_have_a_line_each() -> None:
@@ -252,7 +258,8 @@ def test_a_count_under_a_name_of_another_form_is_refused() -> None:
 
 
 def test_changes_against_a_baseline() -> None:
-    before = summarize(synthetic_events([(synthetic_divergence(), "new"), (known_divergence(1), "known", "e")])).causes
+    seen = [(synthetic_divergence(), "new"), (known_divergence(1), "known", "e")]
+    before = summarize(synthetic_events(seen, known=[("gone", "stale")])).causes
     divergences = [(synthetic_divergence(), "new"), (state_divergence(), "new")]
     now = summarize(synthetic_events(divergences, known=[("atan2-origin", "stale")]), KNOWN)
     found = changes(before, now.causes)
@@ -481,6 +488,7 @@ def test_a_fence_is_longer_than_any_run_of_backticks_in_it() -> None:
 def test_hostile_text_is_one_annotation() -> None:
     lines = markdown.workflow_commands(hostile_summary())
     assert len(lines) == 3 and all(re.match(r"::(error|warning) title=[^:,]*::", line) for line in lines)
+    assert "%3A%3Aerror%3A%3A" in lines[-1].split("::")[1]
 
 
 def test_the_junit_file_parses_whatever_is_in_it() -> None:

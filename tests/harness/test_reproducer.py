@@ -97,6 +97,11 @@ def test_blocks_keep_their_indentation() -> None:
 def test_a_program_cut_inside_a_block_still_parses() -> None:
     divergence = with_statements(synthetic_divergence("exp", "value"), Statement("enter", "no_grad"), Statement("exit"))
     written(replace(divergence, statement=1))
+    blind = [replace(statement, observe=False) for statement in divergence.program]
+    assert body(written(replace(divergence.with_program(Program(tuple(blind), hooked=False)), statement=1)))[1:3] == [
+        "with torch.no_grad():",
+        "    pass",
+    ]
 
 
 def test_a_deleted_name_and_one_that_was_never_bound_are_not_looked_at() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo import FLOATS, INTS, record
+from conformance.opinfo.records import FLOATS, INTS, record
+from conformance.program import DType
 
 ALL = (*FLOATS, *INTS, "bool")
 Drawn = tuple[list[Any], dict[str, Any]]
@@ -85,4 +86,6 @@ def _as_strided(g: Any) -> Drawn:
 
 record("as_strided", draw=_as_strided, dtypes=ALL)
 record("expand_as", "view_as", "reshape_as", draw=lambda g: (lambda x: ([x, g.like(x)], {}))(g.operand("view_as")), dtypes=ALL)
-record("detach", drawn=False)
+record("detach", "alias", "sum_to_size", "is_contiguous", drawn=False)
+record("to", draw=lambda g: ([g.operand("to"), DType(g.p.draw_choice(("float32", "float64", "bfloat16", "float16", "int64", "bool")))], {}), dtypes=ALL)
+record("repeat_interleave", draw=lambda g: (lambda x: ([x, 2, g.dim(x)], {}))(g.operand("repeat_interleave")), dtypes=ALL)
