@@ -146,7 +146,7 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
             for v in value:
                 if v.__class__ is ExactTensor:
                     return _exact.call(entry, bound)
-                if recording and v._view is not None:
+                if recording and v is not None and v._view is not None:
                     refresh(v)
     if entry.tensor_only:
         check_tensors(entry, bound)

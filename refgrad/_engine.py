@@ -25,7 +25,7 @@ _STORAGE_REFERENCES = 3
 class _Task:
     """One backward pass: how many gradients each node still waits for, what has arrived, what is to be captured."""
 
-    __slots__ = ("buffers", "captured", "create_graph", "needed", "retain", "waiting", "wanted")
+    __slots__ = ("buffers", "captured", "create_graph", "needed", "retain", "stop", "waiting", "wanted")
 
     def __init__(self, retain: bool, create_graph: bool) -> None:
         self.retain = retain
@@ -35,6 +35,7 @@ class _Task:
         self.wanted: dict[Any, list[int]] = {}  # (node, output number) -> places in the `inputs` of grad
         self.needed: set[Node] | None = None  # nodes that must run to reach `inputs`; None: all
         self.captured: dict[int, Any] = {}
+        self.stop: frozenset[Node] = frozenset()  # nodes whose gradients are captured and go no further
 
 
 def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
@@ -102,9 +103,11 @@ def _given(out: Tensor, grad: Any, place: int) -> Any:
 
 
 def run(
-    roots: tuple[Any, ...], grads: tuple[Any, ...], retain: bool, create_graph: bool, inputs: tuple[Any, ...] | None, accumulate: bool, allow_unused: bool
-) -> tuple[Any, ...]:
+    roots: tuple[Any, ...], grads: tuple[Any, ...], retain: bool, create_graph: bool, inputs: tuple[Any, ...] | None, accumulate: bool, allow_unused: bool,
+    stop: frozenset[Node] = frozenset(),
+) -> tuple[Any, ...]:  # fmt: skip
     task = _Task(retain, create_graph)
+    task.stop = stop
     edges = []
     for place, root in enumerate(roots):
         if not root.requires_grad:
@@ -231,7 +234,7 @@ def _run_node(task: _Task, node: Node, grads: list[Any]) -> Any:
     if task.needed is not None:
         if task.wanted:
             _capture(task, node, grads)
-        if node not in task.needed:
+        if node not in task.needed or node in task.stop:
             return ()
     if node.__class__ is AccumulateGrad:
         if grads[0] is not None and node.variable._rg:  # type: ignore[attr-defined]

@@ -196,7 +196,7 @@ def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.
     else:
         scale = result
     scale = np.asarray(scale, np.float64)
-    if k == 1.0 and entry.direct and not carried:
+    if isinstance(k, float) and k == 1.0 and entry.direct and not carried:
         scale = np.where(_dtypes.narrow(result, nominal.np).astype(result.dtype) == result, 0.0, scale)
         return k * nominal.unit * REFERENCE * np.abs(scale) + np.where(scale == 0, 0.0, 0.5 * nominal.eta)
     if entry.flushes:

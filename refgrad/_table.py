@@ -376,7 +376,7 @@ def _view_path(entry: Op) -> list[str]:
     if entry.multi or entry.check or entry.promote != "none" or len(entry.tensors) != 1:
         return []
     a = entry.tensors[0]
-    lines = [f"if {a}.__class__ is Tensor and not MODE.inference:", f"    if {a}._view is not None: refresh({a})"]
+    lines = [f"if {a}.__class__ is Tensor and not MODE.inference:", f"    if {a}._view is not None and MODE.mode == 0: refresh({a})"]
     lines += ["    out = new(Tensor)", f"    out._data = r = forward({', '.join([f'{a}._data', *_passed_on(entry)])})", f"    as_view(out, {a}, False)"]
     if entry.vjp:
         lines += [f"    if {a}._rg and MODE.mode == 0:", "        dt = r.dtype", *_indent(2, _record_lines(entry, [a], [a]))]

@@ -41,7 +41,8 @@ def _arrivals(judge: Any, index: int, observation: Observation) -> dict[Slot, tu
     for place, a in enumerate(observation.arrivals):
         slot: Slot = (a.name, a.slot) if a.of is None else ("@", *a.of)
         slot = judge.same_edge.get(slot, slot)
-        found[slot] = (place, a)
+        if slot not in found:  # one edge under two names is hooked twice; the first hook stands before the program's
+            found[slot] = (place, a)
     return found
 
 
@@ -66,7 +67,7 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
 
 def _vjp_node(judge: Any, index: int, node: Node, flows: list[Any], contributions: list[tuple[Slot, Any]], arrived: dict[Slot, tuple[int, Arrival]]) -> Node | None:
     """The vjp that a create_graph backward ran, as a node itself: from the node's inputs and what flowed, to what arrived."""
-    leaves = list(node.leaves)
+    leaves = [*node.leaves, *((slot, out) for slot, out in node.outs if out._rg)]  # a formula may use the result, whose gradient is the result's own
     for (slot, _), flow in zip(node.outs, flows, strict=True):
         slot = judge.same_edge.get(slot, slot)
         if flow is not None and flow._rg:
@@ -76,7 +77,8 @@ def _vjp_node(judge: Any, index: int, node: Node, flows: list[Any], contribution
         slot = judge.same_edge.get(slot, slot)
         if slot in arrived and contribution._rg:
             outs.append((("@", index, arrived[slot][0]), contribution))
-    return Node(node.statement, node.op, leaves, outs) if outs else None
+    stop = node.stop | {out._node for _, out in node.outs if out._node is not None}
+    return Node(node.statement, node.op, leaves, outs, stop) if outs else None
 
 
 def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:

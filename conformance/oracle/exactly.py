@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-import refgrad
 from conformance.observation import TensorState
 from conformance.program import Dots, DType, Literal, Ref, Slice, Statement
 from conformance.subjects.walk import _BINARY, _UNARY
 from refgrad._dtypes import BY_NAME, FLOAT
+from refgrad._engine import run
 from refgrad._exact import ball
 from refgrad._table import TABLE
 from refgrad._tensor import Tensor
@@ -22,21 +22,25 @@ Slot = tuple[Any, ...]  # (name, number), or ("@", statement, place) for a gradi
 
 @dataclass(slots=True)
 class Node:
-    """A function of balls with its graph: whose flow at ``outs`` gives contributions to ``leaves``. ``statement`` and ``op`` say whom to blame."""
+    """A function of balls with its graph: what flows at ``outs`` gives contributions to ``leaves``. ``statement`` and ``op`` say whom to blame.
+
+    ``stop``: graph nodes of inputs that are results of other nodes; a gradient that reaches them is a contribution and goes no further here.
+    """
 
     statement: int
     op: str
     leaves: list[tuple[Slot, Any]]
     outs: list[tuple[Slot, Any]]
-    spent: list[Any] = field(default_factory=list)
+    stop: frozenset[Any] = frozenset()
 
     def pull(self, flows: list[Any], create_graph: bool) -> list[tuple[Slot, Any]]:
         """The contributions to the leaves, given a ball (or None) per out."""
         used = [(out, flow) for (_, out), flow in zip(self.outs, flows, strict=True) if flow is not None and out._rg]
         if not used:
             return []
-        outs, grads = [u[0] for u in used], [u[1] for u in used]
-        found = refgrad.autograd.grad(outs, [leaf for _, leaf in self.leaves], grads, retain_graph=True, create_graph=create_graph, allow_unused=True)
+        outs, grads = tuple(u[0] for u in used), tuple(u[1] for u in used)
+        inputs = tuple(leaf for _, leaf in self.leaves)
+        found = run(outs, grads, True, create_graph, inputs, accumulate=False, allow_unused=True, stop=self.stop)
         return [(slot, g) for (slot, _), g in zip(self.leaves, found, strict=True) if g is not None]
 
 

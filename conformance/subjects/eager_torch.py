@@ -77,6 +77,9 @@ class EagerTorch:
         if not self._on_cpu and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def lay_out(self, tensor: Any, strides: tuple[int, ...]) -> None:
+        raise NotImplementedError("torch is followed, it does not follow")
+
     def describe(self) -> dict[str, str]:
         """Version and capability, for the header of reports."""
         version = str(torch.__version__)

@@ -10,7 +10,7 @@ import numpy as np
 import refgrad
 from conformance.program import Literal
 from refgrad._dtypes import BY_NAME
-from refgrad._storage import Storage, from_memory
+from refgrad._storage import Storage, element_strides, from_memory
 from refgrad._table import TABLE
 from refgrad._tensor import make, own_storage
 
@@ -45,6 +45,17 @@ class Reference:
 
     def synchronize(self) -> None:
         pass
+
+    def lay_out(self, tensor: Any, strides: tuple[int, ...]) -> None:
+        """The tensor's elements in new memory of this order, unless others share its memory or it lies so already."""
+        data = tensor._data
+        if tensor._view is not None or data.size == 0 or element_strides(data) == tuple(strides):
+            return
+        order = sorted(range(data.ndim), key=lambda d: (-strides[d], d))
+        laid = np.empty([data.shape[d] for d in order], data.dtype).transpose(np.argsort(order))
+        if element_strides(laid) == tuple(strides):
+            laid[...] = data
+            tensor._data, tensor._storage = laid, None
 
     def describe(self) -> dict[str, str]:
         return {"version": "reference", "torch": TORCH, "capability": "numpy"}

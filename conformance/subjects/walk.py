@@ -45,6 +45,8 @@ class Engine(Protocol):
 
     def synchronize(self) -> None: ...
 
+    def lay_out(self, tensor: Any, strides: tuple[int, ...]) -> None: ...  # asked of an engine that follows another only
+
 
 #: how torch says that it has no derivative: no error, but a thing it cannot do
 NO_DERIVATIVE = re.compile(r"^derivative for .* is not implemented|^the derivative for .* is not implemented|is not differentiable twice")
@@ -119,7 +121,7 @@ class Walk:
             self.hook_new_slots()
             observation.slots = dict(self.slots)
         if self.follow is not None:
-            self.take_values(self.follow[index])
+            self.take_values(self.follow[index], statement)
         if statement.observe:
             self.look(observation)
         return observation
@@ -175,6 +177,8 @@ class Walk:
             if self.follow is None:
                 self.read(name, tensor, observation)
         observation.states = states
+        for gone in self.last_bits.keys() - states.keys():
+            del self.last_bits[gone]
 
     def live(self) -> list[tuple[str, Any]]:
         """Named tensors and their ``.grad``, in the order of binding."""
@@ -225,8 +229,15 @@ class Walk:
             self.last_bits[name] = ((bits.shape, bits.dtype), raw)
             observation.values[name] = bits
 
-    def take_values(self, other: Observation) -> None:
-        """Overwrites this engine's bits by another's, so that a rounding there is no difference here."""
+    def take_values(self, other: Observation, statement: Statement) -> None:
+        """Overwrites this engine's bits by another's, so that a rounding there is no difference here.
+
+        What ``grad`` returned takes over the memory order, too: it tells how the gradient was computed, and the next op's result inherits it.
+        """
+        if statement.kind == "grad" and other.states is not None:
+            for name in statement.out:
+                if name in self.names and name in other.states:
+                    self.engine.lay_out(self.names[name], other.states[name].strides)
         for name, bits in other.values.items():
             tensor = self.names.get(name) if not name.endswith(".grad") else getattr(self.names.get(name[:-5]), "grad", None)
             if tensor is not None and tensor._data.shape == bits.shape and tensor._data.dtype == bits.dtype:

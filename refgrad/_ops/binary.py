@@ -13,7 +13,7 @@ from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.structure import to
-from refgrad._ops.unary import SELECTION, _mul_number, vendor, where, zeros_like
+from refgrad._ops.unary import SELECTION, _mul_number, masked, vendor, where, zeros_like
 from refgrad._storage import laid_out
 from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
@@ -356,11 +356,13 @@ def _xlogy(input: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _xlogy_input(grad, input, other):
     flat = (input == 0).logical_and(other <= 0)
-    return TABLE["xlogy"].public(where(flat, 0, grad), other)
+    return masked(TABLE["xlogy"].public(masked(grad, flat), other), flat)
 
 
 def _xlogy_input_number(grad, input, other):
-    return TABLE["xlogy"].public(grad if other > 0 else where(input == 0, 0, grad), other)
+    if other > 0:
+        return TABLE["xlogy"].public(grad, other)
+    return masked(TABLE["xlogy"].public(masked(grad, input == 0), other), input == 0)
 
 
 _XLOGY = {"promote": "float", "inplace": True, "ulps": 3.0, "reason": "log within 1 ulp and a product"}
@@ -406,7 +408,7 @@ def _copysign_tensor(input, other):
 
 def _half_at_ties(grad, input, other, loses):
     """The gradient of the winner; both get half where they are equal. NaN compares with nothing, so both get all."""
-    return where(loses, 0, where(input == other, grad / 2, grad))
+    return masked(where(input == other, grad / 2, grad), loses)
 
 
 @op(**SELECTION, **_OTHER,
@@ -424,15 +426,15 @@ def minimum(input, other):
 
 
 @op(**SELECTION, **_OTHER,
-    vjp=dict(input=lambda grad, input, other: where((input >= other).logical_or(other.isnan()), grad, 0),
-             other=lambda grad, input, other: where((input >= other).logical_or(other.isnan()), 0, grad)))  # fmt: skip
+    vjp=dict(input=lambda grad, input, other: masked(grad, (input >= other).logical_or(other.isnan()).logical_not()),
+             other=lambda grad, input, other: masked(grad, (input >= other).logical_or(other.isnan()))))  # fmt: skip
 def fmax(input, other):
     return np.fmax(input, other)
 
 
 @op(**SELECTION, **_OTHER,
-    vjp=dict(input=lambda grad, input, other: where((input <= other).logical_or(other.isnan()), grad, 0),
-             other=lambda grad, input, other: where((input <= other).logical_or(other.isnan()), 0, grad)))  # fmt: skip
+    vjp=dict(input=lambda grad, input, other: masked(grad, (input <= other).logical_or(other.isnan()).logical_not()),
+             other=lambda grad, input, other: masked(grad, (input <= other).logical_or(other.isnan()))))  # fmt: skip
 def fmin(input, other):
     return np.fmin(input, other)
 

@@ -18,10 +18,10 @@ from refgrad._dtypes import BOOL, FLOAT, OF, narrow
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.creation import empty_as, fitted
-from refgrad._ops.view import _along, _as_list, _new_zeros, _slice, expand, flatten, reshape, select, squeeze, strided, unsqueeze, view, wrap_dim, write_into
+from refgrad._ops.view import _along, _as_list, _new_zeros, _slice, expand, flatten, reshape, select, squeeze, strided, unsqueeze, view, wrap_dim, write_into, written_zeros
 from refgrad._storage import laid_out
 from refgrad._table import TABLE, op
-from refgrad._tensor import Tensor, make, own_storage
+from refgrad._tensor import Tensor, make
 
 _BOUNDS = "index {index} is out of bounds for dimension {dim} with size {size}"
 declare("index_bounds", IndexError, _BOUNDS)
@@ -141,22 +141,27 @@ def _fill_radius(places: Any) -> Any:
 # --- indexing by tensors --------------------------------------------------------------------------------------------------------------
 
 
-def _integers(input: np.ndarray, indices: Any, dims: Any) -> dict[int, np.ndarray]:
-    """dim of the input → broadcast integer index; masks are turned into the places where they hold. Raises torch's errors."""
+def _integers(input: np.ndarray, indices: Any) -> dict[int, np.ndarray]:
+    """dim of the input → broadcast integer index; masks are turned into the places where they hold, None leaves a dim out. Raises torch's errors."""
     found: dict[int, np.ndarray] = {}
-    for place, index in enumerate(indices):
-        dim = max(found, default=-1) + 1 if dims is None else dims[place]
+    dim = 0
+    for index in indices:
+        if index is None:
+            dim += 1
+            continue
         if index.dtype in (np.bool_, np.uint8):
             for k, n in enumerate(index.shape):
                 if dim + k >= input.ndim or n != input.shape[dim + k]:
                     raise error("index_mask", mask=list(index.shape), place=k, shape=list(input.shape), dim=dim + k)
             found.update({dim + k: places for k, places in enumerate(np.nonzero(index))})
+            dim += index.ndim
         elif _is_index(index):
             found[dim] = index
+            dim += 1
         else:
             raise error("index_dtype")
-    if len(found) > input.ndim:
-        raise error("index_too_many_given", ndim=input.ndim, count=len(found))
+    if dim > input.ndim:
+        raise error("index_too_many_given", ndim=input.ndim, count=dim)
     try:
         arrays = np.broadcast_arrays(*found.values())
     except ValueError:
@@ -216,15 +221,15 @@ def _picked(input: np.ndarray, arrays: dict[int, np.ndarray]) -> np.ndarray:
 
 
 @op(name="index", promote="none", error="exact", method=False, function=False, tensors=("input", "indices"),
-    vjp=dict(input=lambda grad, indices, dims, input_shape: write_into(_new_zeros(grad, input_shape), "_index_put_impl", indices, grad, True, dims)))  # fmt: skip
-def index(input, indices, dims=None):
-    return _picked(input, _integers(input, indices, dims))
+    vjp=dict(input=lambda grad, indices, input_shape: write_into(_new_zeros(grad, input_shape), "_index_put_impl", indices, grad, True)))  # fmt: skip
+def index(input, indices):
+    return _picked(input, _integers(input, indices))
 
 
-def _put(input: np.ndarray, indices: Any, values: np.ndarray, accumulate: bool, dims: Any) -> np.ndarray:
+def _put(input: np.ndarray, indices: Any, values: np.ndarray, accumulate: bool) -> np.ndarray:
     if values.dtype != input.dtype:
         raise error("index_put_dtype", destination=_kind(input), source=_kind(values))
-    arrays = _integers(input, indices, dims)
+    arrays = _integers(input, indices)
     shape = _result_shape(input, arrays)
     extra = len(shape) - values.ndim
     if extra < 0 or any(n not in (1, m) for n, m in zip(values.shape, shape[max(extra, 0) :], strict=False)):
@@ -240,32 +245,32 @@ def _put(input: np.ndarray, indices: Any, values: np.ndarray, accumulate: bool, 
     return out
 
 
-def _put_scale(input, indices, values, accumulate, dims):
-    return _put(np.abs(input), indices, np.abs(values), accumulate, dims)
+def _put_scale(input, indices, values, accumulate):
+    return _put(np.abs(input), indices, np.abs(values), accumulate)
 
 
-def _put_ulps(input, indices, values, accumulate, dims):
+def _put_ulps(input, indices, values, accumulate):
     """How many values are added at each place."""
     counts = np.zeros(input.shape)
-    return _put(counts, indices, np.ones(values.shape), True, dims) if accumulate else counts
+    return _put(counts, indices, np.ones(values.shape), True) if accumulate else counts
 
 
 _ADDED = "one rounding per value added, relative to the sum of magnitudes"
 _PUT = dict(promote="none", error="linear", inplace=True, apart=True, tensors=("input", "indices", "values"), ulps=_put_ulps, scale=_put_scale, reason=_ADDED,
     vjp=dict(
-        input=lambda grad, indices, values_shape, accumulate, dims: grad if accumulate else index_put(grad, indices, _new_zeros(grad, values_shape), False, dims),
-        values=lambda grad, indices, dims: index(grad, indices, dims),
+        input=lambda grad, indices, values_shape, accumulate: grad if accumulate else index_put(grad, indices, _new_zeros(grad, values_shape), False),
+        values=lambda grad, indices: index(grad, indices),
     ))  # fmt: skip
 
 
 @op(**_PUT)
-def index_put(input, indices, values, accumulate=False, dims=None):
-    return _put(input, indices, values, accumulate, dims)
+def index_put(input, indices, values, accumulate=False):
+    return _put(input, indices, values, accumulate)
 
 
 @op(name="_index_put_impl", method=False, function=False, **_PUT)
-def _index_put_impl(input, indices, values, accumulate=False, dims=None):
-    return _put(input, indices, values, accumulate, dims)
+def _index_put_impl(input, indices, values, accumulate=False):
+    return _put(input, indices, values, accumulate)
 
 
 # --- Tensor.__getitem__ ------------------------------------------------------------------------------------------------------------------
@@ -309,9 +314,9 @@ def getitem(input: Tensor, key: Any) -> Tensor:
         return _slice(input, 0, start, stop, step)
     if key is None:
         return unsqueeze(input, 0)
-    viewed, indices, dims = _sliced(input, _parts(key))
+    viewed, indices = _sliced(input, _parts(key))
     if indices:
-        return index(viewed, tuple(indices), tuple(dims))
+        return index(viewed, tuple(indices))
     return TABLE["_alias"].public(input) if viewed is input else viewed
 
 
@@ -356,15 +361,15 @@ def _consumed(part: Any) -> int:
     return part._data.ndim if isinstance(part, Tensor) and _is_mask(part) else 1
 
 
-def _sliced(input: Tensor, parts: tuple[Any, ...]) -> tuple[Tensor, list[Tensor], list[int]]:
-    """What the views in the key make of the input, the index tensors that are left, and the dims they stand at."""
+def _sliced(input: Tensor, parts: tuple[Any, ...]) -> tuple[Tensor, list[Any]]:
+    """What the views in the key make of the input, and the index tensors that are left (None for a dim that none stands at)."""
     parts = tuple([_as_index(p) for p in parts])
     specified, ndim = sum(map(_consumed, parts)), input._data.ndim
     if specified > ndim:
         raise error("index_too_many", ndim=ndim)
     viewed, dim = input, 0
-    indices: list[Tensor] = []
-    dims: list[int] = []
+    indices: list[Any] = []
+    covered = 0
     for place, part in enumerate(parts):
         if part is ...:
             dim += ndim - specified
@@ -382,10 +387,9 @@ def _sliced(input: Tensor, parts: tuple[Any, ...]) -> tuple[Tensor, list[Tensor]
             if isinstance(part, bool) or not part._data.ndim:
                 viewed = unsqueeze(viewed, dim)
                 part = make(np.zeros(1 if part else 0, np.int64))
-            indices.append(part)
-            dims.append(dim)
-            dim += max(_consumed(part), 1)
-    return viewed, indices, dims
+            indices += [*[None] * (dim - covered), part]
+            covered = dim = dim + max(_consumed(part), 1)
+    return viewed, indices
 
 
 def _is_whole(part: Tensor) -> bool:
@@ -417,10 +421,10 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
         return
     if key is None or key is True:
         return _copy_to(unsqueeze(input, 0), value)
-    viewed, indices, dims = _sliced(input, _parts(key))
+    viewed, indices = _sliced(input, _parts(key))
     if not indices:
         return _copy_to(viewed, value)
-    TABLE["index_put"].inplace_public(viewed, tuple(indices), _without_leading_ones(value), False, tuple(dims))
+    TABLE["index_put"].inplace_public(viewed, tuple(indices), _without_leading_ones(value), False)
 
 
 Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
@@ -733,7 +737,7 @@ index_fill = TABLE["index_fill"].public
 def _mask_filled(input: np.ndarray, mask: np.ndarray, value: Any) -> np.ndarray:
     if mask.dtype != np.bool_:
         raise error("masked_fill_mask", dtype=_c_name(OF[mask.dtype]))
-    return np.ascontiguousarray(np.where(mask, value, input))
+    return np.asarray(np.where(mask, value, input), order="C")
 
 
 def _mask_places(values, shape):
@@ -869,9 +873,7 @@ def _value_selecting_vjp(grad_values: Any, dim: int, indices: Tensor, input_shap
     """The gradient at the places that were selected, zero elsewhere."""
     if grad_values is None:
         return None
-    zeros = _new_zeros(grad_values, input_shape)
-    own_storage(zeros).version += 1  # torch zeroes this memory by a write that counts
-    return write_into(zeros, "scatter", dim, indices, grad_values)
+    return write_into(written_zeros(grad_values, input_shape), "scatter", dim, indices, grad_values)
 
 
 def _order(input: np.ndarray, dim: int, descending: bool) -> np.ndarray:

@@ -44,6 +44,11 @@ def zeros_like(t: Tensor) -> Tensor:
     return TABLE["zeros_like"].public(t)
 
 
+def masked(t: Tensor, mask: Tensor) -> Tensor:
+    """``t`` with zeros where the mask is true."""
+    return t.masked_fill(mask, 0)  # type: ignore[attr-defined, no-any-return]
+
+
 def where(condition: Any, input: Any, other: Any) -> Tensor:
     return TABLE["where"].public(condition, input, other)
 

@@ -28,6 +28,7 @@ declare("expand_leading", RuntimeError, "The expanded size of the tensor ({n}) i
 declare("expand_dims", RuntimeError, "expand(torch.{tensor_type}{{{sizes}}}, size={targets}): the number of sizes provided ({count}) must be greater or equal to the number of dimensions in the tensor ({ndim})")  # fmt: skip
 declare("t_ndim", RuntimeError, "t() expects a tensor with <= 2 dimensions, but self is {ndim}D")
 declare("matrices_only", RuntimeError, "tensor.{name} is only supported on matrices or batches of matrices. Got {ndim}-D tensor.")
+declare("h_ndim", RuntimeError, "tensor.H is only supported on matrices (2-D tensors). Got {ndim}-D tensor.")
 declare("permute_ndim", RuntimeError, "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions i.e. input.dim() = {ndim} is not equal to len(dims) = {given}")  # fmt: skip
 declare("permute_twice", RuntimeError, "permute(): duplicate dims are not allowed.")
 declare("movedim_count", RuntimeError, "movedim: Invalid source or destination dims: source ({source} dims) should contain the same number of dims as destination ({destination} dims)")  # fmt: skip
@@ -42,6 +43,7 @@ declare("narrow_start", IndexError, "start out of range (expected to be in range
 declare("narrow_exceeds", RuntimeError, "start ({start}) + length ({length}) exceeds dimension size ({size}).")
 declare("flatten_order", RuntimeError, "flatten() has invalid args: start_dim cannot come after end_dim")
 declare("unflatten_empty", RuntimeError, "unflatten: sizes must be non-empty")
+declare("unflatten_unexpected", RuntimeError, "unflatten got an unexpected error:\n{problem}")
 declare("unflatten_sizes", RuntimeError, "unflatten: Provided sizes {sizes} don't multiply up to the size of dim {dim} ({size}) in the input tensor")
 declare("diagonal_same", RuntimeError, "diagonal dimensions cannot be identical {dim1}, {dim2}")
 declare("diag_ndim", RuntimeError, "diag(): Supports 1D or 2D tensors. Got {ndim}D")
@@ -104,11 +106,20 @@ def strided(array: np.ndarray, shape: Any, strides: Any, offset: int = 0) -> np.
     if array.flags.c_contiguous and array.size:
         return np.ndarray(shape, array.dtype, array, offset, strides)
     whole = memory(array)
+    if 0 in shape:  # no element stands anywhere, and the place named may lie past the memory
+        return np.ndarray(shape, array.dtype, whole)
     return np.ndarray(shape, array.dtype, whole, offset + address(array) - address(whole) if whole.size else 0, strides)
 
 
 def _new_zeros(grad: Tensor, shape: Any) -> Tensor:
     return TABLE["new_zeros"].public(grad, tuple(shape))
+
+
+def written_zeros(grad: Tensor, shape: Any) -> Tensor:
+    """Zeros that torch fills by a write which counts."""
+    zeros = _new_zeros(grad, shape)
+    own_storage(zeros).version += 1
+    return zeros
 
 
 def write_into(target: Tensor, name: str, *arguments: Any) -> Tensor:
@@ -220,7 +231,7 @@ def unflatten(input, dim, sizes):
         inner = infer_size(sizes, shape[dim])
     except RuntimeError as e:
         if e.key != "reshape_size":
-            raise
+            raise error("unflatten_unexpected", problem=e) from None
         raise error("unflatten_sizes", sizes=list(sizes), dim=dim, size=shape[dim]) from None
     return view(input, (*shape[:dim], *inner, *shape[dim + 1 :]))
 
@@ -399,6 +410,13 @@ def _reversed_dims(input: Tensor) -> Tensor:
     return permute(input, tuple(range(ndim - 1, -1, -1)))
 
 
+def _conjugate_transpose(input: Tensor) -> Tensor:
+    if input._data.ndim not in (0, 2):
+        raise error("h_ndim", ndim=input._data.ndim)
+    return transpose(input, 0, 1) if input._data.ndim else permute(input, ())
+
+
+Tensor.H = property(_conjugate_transpose)
 Tensor.T = property(_reversed_dims)
 Tensor.mT = property(lambda self: _matrix_transpose(self, "mT"))
 Tensor.mH = property(lambda self: _matrix_transpose(self, "mH"))
@@ -406,14 +424,14 @@ Tensor.mH = property(lambda self: _matrix_transpose(self, "mH"))
 # --- select, slice -------------------------------------------------------------------------------------------------------------------------
 
 
-@op(name="_select_backward", promote="none", error="exact", method=False, function=False, vjp=dict(input=lambda grad, dim, index: select(grad, dim, index)))
+@op(name="_select_backward", promote="none", error="exact", method=False, function=False, tensors=("input",), vjp=dict(input=lambda grad, dim, index: select(grad, dim, index)))
 def _select_backward(input, shape, dim, index):
     zeros = np.zeros(shape, input.dtype)
     zeros[_along(wrap_dim(dim, len(shape)), index)] = input
     return zeros
 
 
-@op(promote="none", view=True, vjp=dict(input=lambda grad, input_shape, dim, index: _select_backward(grad, input_shape, dim, index)))
+@op(promote="none", view=True, tensors=("input",), vjp=dict(input=lambda grad, input_shape, dim, index: _select_backward(grad, input_shape, dim, index)))
 def select(input, dim, index):
     if not input.ndim:
         raise error("select_0d")
@@ -687,8 +705,8 @@ def detach(input):
     return out
 
 
-@op(composite=True)
-def detach_(input):
+@op(name="detach_", composite=True)
+def _detach_inplace(input):
     if input._view is not None:
         raise error("detach_view")
     input._node, input._nr, input._rg = None, 0, False
@@ -758,7 +776,7 @@ def rot90(input, k=1, dims=(0, 1)):
 
 def _repeat_backward(grad: Tensor, repeats: Any, input_shape: tuple[int, ...]) -> Tensor:
     if 0 in repeats:
-        return _new_zeros(grad, input_shape)
+        return written_zeros(grad, input_shape)
     extra = len(repeats) - len(input_shape)
     for _ in range(extra):
         grad = TABLE["sum"].public(grad, 0, False)
@@ -769,8 +787,7 @@ def _repeat_backward(grad: Tensor, repeats: Any, input_shape: tuple[int, ...]) -
             summed.append(len(size))
             size.append(repeat)
         size.append(n)
-    grad = reshape(grad, tuple(size))
-    return TABLE["sum"].public(grad, tuple(summed), False) if summed else grad
+    return TABLE["sum"].public(reshape(grad, tuple(size)), tuple(summed), False) if summed else grad
 
 
 @op(promote="none", error="exact", function=False, variadic="repeats", vjp=dict(input=_repeat_backward))

@@ -109,8 +109,9 @@ def weights(weighted, dtype="float32"):
 @pytest.mark.parametrize("case", CLASS_CASES, ids=str)
 def test_a_class_loss_agrees_for_every_shape(case):
     call = class_loss(*case)
+    every = ((4, 3), (3,), (2, 3, 4), (2, 3, 2, 2), (2, 3, 2, 1, 2), (0, 3), (0, 3, 2, 2), (67, 3))
     for dtype in FLOATS:
-        for shape in ((4, 3), (3,), (2, 3, 4), (2, 3, 2, 2), (2, 3, 2, 1, 2), (0, 3), (0, 3, 2, 2), (67, 3)):
+        for shape in every if dtype == "float32" else every[:4:3]:
             target = classes(shape[:1] + shape[2:] if len(shape) > 1 else ())
             assert_same(call, values(dtype, shape, 1), target, *weights(case[3], dtype), wrt=[0], label=f"{case} {dtype} {shape}")
     assert_same(call, values("float32", (3, 4), 1).T, classes((4,)), *weights(case[3]), wrt=[0], label=f"{case} turned")
@@ -130,7 +131,7 @@ def test_a_class_loss_agrees_about_targets_that_are_out_of_place(case):
 
 @pytest.mark.parametrize("case", [c for c in CLASS_CASES if c[0] == "cross_entropy"], ids=str)
 def test_cross_entropy_with_probabilities_agrees(case):
-    for dtype, shape in itertools.product(FLOATS, ((4, 3), (3,), (2, 3, 4), (2, 3, 2, 2), (0, 3))):
+    for dtype, shape in [*itertools.product(("float32",), ((4, 3), (3,), (2, 3, 4), (2, 3, 2, 2), (0, 3))), ("float64", (4, 3)), ("bfloat16", (4, 3))]:
         target = values(dtype, shape, 2, 0, 1)
         assert_same(class_loss(*case), values(dtype, shape, 1), target, *weights(case[3], dtype), wrt=[0, 1], label=f"{case} {dtype} {shape}")
 
