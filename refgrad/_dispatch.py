@@ -13,8 +13,8 @@ from refgrad._errors import error
 from refgrad._exact import ExactTensor
 from refgrad._grad_mode import GRAD, MODE
 from refgrad._graph import SEQUENCE, Node, edge, form, save_input, save_result
-from refgrad._storage import Storage, address, laid_out, element_strides, overlaps_itself
-from refgrad._tensor import MULTI_OUTPUT, OK, UNDER_INFERENCE, UNDER_NO_GRAD, Tensor, View, _forbid, geometry, own_storage, refresh
+from refgrad._storage import Storage, address, element_strides, laid_out
+from refgrad._tensor import MULTI_OUTPUT, OK, UNDER_INFERENCE, UNDER_NO_GRAD, Tensor, View, _forbid, geometry, move_retained, own_storage, refresh
 
 np.seterr(all="ignore")  # IEEE's answers are what torch gives, and torch warns of none of them
 
@@ -247,6 +247,8 @@ def _edges(entry: Any, bound: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _record(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> None:
+    if entry.view and bound[0]._inference:
+        return
     if not any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor)):
         return
     differentiable = [o for o, name in zip(outs, entry.outputs if not entry.multi else ("",) * len(outs), strict=True) if name not in entry.nondifferentiable]
@@ -317,27 +319,29 @@ class CopySlices(Node):
     """The history of a base that was written to through a view: inside the view's region the write's own node, outside the gradient itself."""
 
     def __init__(self, base: Any, view: Any, function: Node, base_edge: Any) -> None:
-        self.base, self.view, self.function = base, view, function
+        self.base, self.view = base, view
+        self.function: Node | None = function
         self.next = (base_edge, *function.next[1:])
         self.seq = next(SEQUENCE)
 
     def apply(self, grads: list[Any]) -> tuple[Any, ...]:
         from refgrad._table import TABLE
 
+        if self.function is None:
+            raise error("freed_graph")
         (grad,) = grads
         if grad is None:
             return (None,) * len(self.next)
         result = TABLE["as_contiguous_like"].public(grad, self.base)
         region = TABLE["as_strided"].public(result, self.view[0], self.view[1], self.view[2] - self.base[2])
-        if self.function.next[:1] == ():
-            self.function.next = (self.next[0],)
         inner, *others = self.function.apply([region.clone()])
         if self.next[0] is not None:
             region.zero_() if inner is None else region.copy_(inner)
         return (result if self.next[0] is not None else None, *others)
 
     def release(self) -> None:
-        self.function.release()
+        """As torch's: the write's node goes, so a second backward through it always raises."""
+        self.function = None
 
 
 def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
@@ -354,9 +358,11 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
         raise error("inference_inplace")
     if entry.check is not None:
         entry.check(*bound)
+    if entry.apart:
+        check_apart(target, _flatten(bound, entry.tensor_places)[1:])
     result = inplace_result(entry, bound)
-    if entry.checks_overlap:
-        check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)], entry.apart)
+    if entry.checks_overlap and not (entry.name == "copy" and bound[1] is target):  # a copy onto itself does nothing
+        check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)])
     node = None
     if recording and target.dtype.category == FLOAT:
         before = None
@@ -429,14 +435,19 @@ def check_inplace(target: Tensor, recording: bool) -> None:
         raise error("leaf_inplace")
 
 
-def check_memory(target: Tensor, operands: list[Tensor], apart: bool = False) -> None:
-    """Raises where the written memory overlaps itself, or partly (``apart``: at all) overlaps an operand."""
-    if overlaps_itself(target._data):
+def check_memory(target: Tensor, operands: list[Tensor]) -> None:
+    """Raises where the written memory repeats itself (as torch tells it: a stride of 0), or partly overlaps an operand."""
+    if target._data.size and any(s == 0 and n > 1 for s, n in zip(target._data.strides, target._data.shape, strict=True)):
         raise error("overlap_inplace")
     for operand in operands:
-        if apart and operand._storage is not None and operand._storage is target._storage and _meet(target._data, operand._data):
-            raise error("partial_overlap")
         if operand is not target and operand._storage is not None and operand._storage is target._storage and _partly(target._data, operand._data):
+            raise error("partial_overlap")
+
+
+def check_apart(target: Tensor, operands: list[Any]) -> None:
+    """Raises where an operand has any of the memory that is to be written."""
+    for operand in operands:
+        if isinstance(operand, Tensor) and (operand is target or operand._storage is target._storage is not None) and _meet(target._data, operand._data):
             raise error("partial_overlap")
 
 
@@ -479,7 +490,7 @@ def write(target: Tensor, result: np.ndarray, node: Node | None) -> None:
 def rebase(target: Tensor, node: Node) -> None:
     view = target._view
     if view is None:
-        _move_retained(target, node)
+        move_retained(target, node)
         target._node, target._nr, target._rg = node, 0, True
         save_outputs(node, [target])
         return
@@ -488,18 +499,9 @@ def rebase(target: Tensor, node: Node) -> None:
     save_outputs(node, [target])
     slices = CopySlices(geometry(base), geometry(target), node, base_edge)
     slices.outs = ((base._data.shape, base._data.dtype),)
-    _move_retained(base, slices)
+    move_retained(base, slices)
     base._node, base._nr, base._rg = slices, 0, True
     refresh(target)
-
-
-def _move_retained(tensor: Tensor, node: Node) -> None:
-    """``retain_grad`` follows the tensor to its new node."""
-    old = tensor._node
-    if tensor._retains and old is not None and old.retaining:
-        held = old.retaining.pop(tensor._nr, None)
-        if held is not None:
-            node.retaining = {0: held}
 
 
 # --- overloads --------------------------------------------------------------------------------------------------------------

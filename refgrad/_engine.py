@@ -25,7 +25,7 @@ _STORAGE_REFERENCES = 3
 class _Task:
     """One backward pass: how many gradients each node still waits for, what has arrived, what is to be captured."""
 
-    __slots__ = ("buffers", "captured", "create_graph", "needed", "retain", "stop", "waiting", "wanted")
+    __slots__ = ("buffers", "captured", "create_graph", "needed", "retain", "waiting", "wanted")
 
     def __init__(self, retain: bool, create_graph: bool) -> None:
         self.retain = retain
@@ -35,7 +35,6 @@ class _Task:
         self.wanted: dict[Any, list[int]] = {}  # (node, output number) -> places in the `inputs` of grad
         self.needed: set[Node] | None = None  # nodes that must run to reach `inputs`; None: all
         self.captured: dict[int, Any] = {}
-        self.stop: frozenset[Node] = frozenset()  # nodes whose gradients are captured and go no further
 
 
 def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
@@ -103,11 +102,9 @@ def _given(out: Tensor, grad: Any, place: int) -> Any:
 
 
 def run(
-    roots: tuple[Any, ...], grads: tuple[Any, ...], retain: bool, create_graph: bool, inputs: tuple[Any, ...] | None, accumulate: bool, allow_unused: bool,
-    stop: frozenset[Node] = frozenset(),
-) -> tuple[Any, ...]:  # fmt: skip
+    roots: tuple[Any, ...], grads: tuple[Any, ...], retain: bool, create_graph: bool, inputs: tuple[Any, ...] | None, accumulate: bool, allow_unused: bool
+) -> tuple[Any, ...]:
     task = _Task(retain, create_graph)
-    task.stop = stop
     edges = []
     for place, root in enumerate(roots):
         if not root.requires_grad:
@@ -212,7 +209,9 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
     while ready:
         node = heapq.heappop(ready)[2]
         grads = task.buffers.pop(node, None) or [None] * len(node.outs)
-        for e, gradient in _run_node(task, node, grads):
+        sent = list(_run_node(task, node, grads))[::-1]
+        while sent:  # what has been delivered is held by nobody here, so that it may be added to in place
+            e, gradient = sent.pop()
             count += 1
             _deliver(task, ready, e, gradient, count)
             gradient = None
@@ -234,7 +233,7 @@ def _run_node(task: _Task, node: Node, grads: list[Any]) -> Any:
     if task.needed is not None:
         if task.wanted:
             _capture(task, node, grads)
-        if node not in task.needed or node in task.stop:
+        if node not in task.needed:
             return ()
     if node.__class__ is AccumulateGrad:
         if grads[0] is not None and node.variable._rg:  # type: ignore[attr-defined]
@@ -244,16 +243,22 @@ def _run_node(task: _Task, node: Node, grads: list[Any]) -> Any:
     sent = node.apply(grads)
     if not task.retain:
         node.release()
-    return [(e, _fit(g, e)) for e, g in zip(node.next, sent, strict=True) if e is not None]
+    return [(e, _fit(g, e, node, i)) for i, (e, g) in enumerate(zip(node.next, sent, strict=True)) if e is not None]
 
 
-def _fit(gradient: Any, e: Any) -> Any:
+def _expands(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
+    return len(shape) <= len(wide) and all(n in (1, m) for n, m in zip(shape[::-1], wide[::-1], strict=False))
+
+
+def _fit(gradient: Any, e: Any, node: Node, place: int) -> Any:
     """The gradient in the shape and dtype of what it is the gradient of (broadcasting undone, promotion undone)."""
     if gradient is None:
         return None
     shape, dtype = e[0].outs[e[1]]
     data = gradient._data
     if data.shape != shape:
+        if not _expands(shape, data.shape):
+            raise error("invalid_gradient", node=node.name(), place=place, got=list(data.shape), shape=list(shape))
         gradient = TABLE["sum_to_size"].public(gradient, shape)
     if (data.dtype if gradient._exact is None else gradient._exact[0]) is not dtype:
         gradient = TABLE["to"].public(gradient, _dtypes.OF.get(dtype, dtype))
@@ -326,6 +331,7 @@ def _first(leaf: Any, gradient: Any, create_graph: bool) -> Any:
     if not create_graph and sys.getrefcount(gradient) <= _PLAIN_REFERENCES and _laid_out_like(gradient._data, leaf._data, dense):
         taken = Tensor.__new__(gradient.__class__)
         taken._data, taken._storage, taken._exact = gradient._data, gradient._storage, gradient._exact
+        taken._inference = gradient._inference
         return taken
     if not dense:
         return TABLE["_contiguous_clone"].public(gradient)
@@ -335,10 +341,10 @@ def _first(leaf: Any, gradient: Any, create_graph: bool) -> Any:
 
 
 def _laid_out_like(a: Any, b: Any, dense: bool) -> bool:
-    """Same strides where more than one element stands (a dim of one element has none that matters); contiguous, for a leaf that overlaps itself."""
+    """Same strides where more than one element stands (for a dim of one element, a stride of 0 tells a view that others may share); contiguous, for a leaf that overlaps itself."""
     if not dense:
         return bool(a.flags.c_contiguous)
-    return all(x == y for x, y, n in zip(a.strides, b.strides, a.shape, strict=True) if n > 1)
+    return all(x == y if n != 1 else x != 0 for x, y, n in zip(a.strides, b.strides, a.shape, strict=True))
 
 
 __all__ = ["backward", "grad"]

@@ -44,6 +44,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "The differentiated Tensor at index {place} appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.",
     ),
     "input_needs_grad": (RuntimeError, "One of the differentiated Tensors does not require grad"),
+    "invalid_gradient": (RuntimeError, "Function {node} returned an invalid gradient at index {place} - got {got} but expected shape compatible with {shape}"),
     "inputs_empty": (RuntimeError, "`inputs` argument to `backward()` cannot be empty."),
     "modified_inplace": (
         RuntimeError,

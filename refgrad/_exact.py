@@ -197,8 +197,8 @@ def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.
         scale = result
     scale = np.asarray(scale, np.float64)
     if isinstance(k, float) and k == 1.0 and entry.direct and not carried:
-        scale = np.where(_dtypes.narrow(result, nominal.np).astype(result.dtype) == result, 0.0, scale)
-        return k * nominal.unit * REFERENCE * np.abs(scale) + np.where(scale == 0, 0.0, 0.5 * nominal.eta)
+        inexact = _dtypes.narrow(result, nominal.np).astype(result.dtype) != result
+        return np.where(inexact, nominal.unit * REFERENCE * np.abs(scale) + nominal.eta, 0.0)
     if entry.flushes:
         times = entry.flushes(*arguments) if callable(entry.flushes) else 1.0
         return own_radius(k, scale, nominal) + times * (nominal.eta / (2 * nominal.unit))

@@ -69,7 +69,7 @@ class Op:
         inplace_number: str = options.pop("inplace_node", self.number)  # where the in-place form has a node of its own
         self.error: str = options.pop("error", "elementwise" if self.promote in ("common", "float") else "exact")
         elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
-        self.iterates: bool = options.pop("iterates", elementwise and not self.view)  # an elementwise kernel, whose result keeps operands' memory order
+        self.iterates: bool = options.pop("iterates", elementwise and not self.view and self.list_place is None)  # an elementwise kernel, whose result keeps operands' memory order
         self.ulps: Any = options.pop("ulps", None)
         self.scale: Any = options.pop("scale", None)  # the magnitude an allowance is relative to, where it is not the result
         self.accumulates: bool = options.pop("accumulates", False)

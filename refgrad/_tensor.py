@@ -412,8 +412,18 @@ def refresh(tensor: Tensor) -> None:
     node.plain = (*geometry(tensor), geometry(base))
     node.outs = ((tensor._data.shape, tensor._data.dtype),)
     node.seq = next(SEQUENCE)
+    move_retained(tensor, node)
     tensor._node, tensor._nr, tensor._rg = node, 0, True
     view.version = version
+
+
+def move_retained(tensor: Tensor, node: Node) -> None:
+    """``retain_grad`` follows the tensor to its new node."""
+    old = tensor._node
+    if tensor._retains and old is not None and old.retaining:
+        held = old.retaining.pop(tensor._nr, None)
+        if held is not None:
+            node.retaining = {0: held}
 
 
 def _forbid(tensor: Tensor, view: View, stale: bool) -> None:

@@ -52,8 +52,8 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
         expected.setdefault(judge.same_edge.get(slot, slot), []).append((None, seed))
     flows = {slot: ball(a.flowed, requires_grad=create_graph and a.differentiable) for slot, (_, a) in arrived.items() if OF[a.flowed.dtype].category == FLOAT}
     made = []
-    for node in judge.nodes:
-        here = [flows.get(judge.same_edge.get(slot, slot)) for slot, _ in node.outs]
+    for node in reversed(judge.nodes):  # whatever used an out stands later in the list, so its contribution is there already
+        here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
         if all(f is None for f in here):
             continue
         contributions = node.pull(here, create_graph)
@@ -61,13 +61,27 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
             expected.setdefault(judge.same_edge.get(slot, slot), []).append((node, contribution))
         if create_graph:
             made.append(_vjp_node(judge, index, node, here, contributions, arrived))
-    judge.nodes += [m for m in made if m is not None]
+            judge.opaque.update(judge.same_edge.get(slot, slot) for slot, _ in node.outs)
+    judge.nodes += [m for m in reversed(made) if m is not None]
     return expected
+
+
+def _flow(judge: Any, slot: Slot, flows: dict[Slot, Any], expected: dict[Slot, list[tuple[Node | None, Any]]], create_graph: bool) -> Any:
+    """What flows at an out. Where a gradient's own graph may use the result (an opaque slot), what arrives there tells how the formula was written: what
+    flows is then taken from the other uses alone, and the result's share is part of the vjp's own derivative."""
+    if slot not in judge.opaque:
+        return flows.get(slot)
+    if slot not in expected or slot not in flows:
+        return None
+    mid, radius = _total(expected[slot])
+    made = ball(np.zeros(0), expected[slot][0][1].dtype, requires_grad=False)
+    made._data, made._exact = mid, (made._exact[0], radius)
+    return made
 
 
 def _vjp_node(judge: Any, index: int, node: Node, flows: list[Any], contributions: list[tuple[Slot, Any]], arrived: dict[Slot, tuple[int, Arrival]]) -> Node | None:
     """The vjp that a create_graph backward ran, as a node itself: from the node's inputs and what flowed, to what arrived."""
-    leaves = [*node.leaves, *((slot, out) for slot, out in node.outs if out._rg)]  # a formula may use the result, whose gradient is the result's own
+    leaves = list(node.leaves)
     for (slot, _), flow in zip(node.outs, flows, strict=True):
         slot = judge.same_edge.get(slot, slot)
         if flow is not None and flow._rg:
@@ -77,8 +91,7 @@ def _vjp_node(judge: Any, index: int, node: Node, flows: list[Any], contribution
         slot = judge.same_edge.get(slot, slot)
         if slot in arrived and contribution._rg:
             outs.append((("@", index, arrived[slot][0]), contribution))
-    stop = node.stop | {out._node for _, out in node.outs if out._node is not None}
-    return Node(node.statement, node.op, leaves, outs, stop) if outs else None
+    return Node(node.statement, node.op, leaves, outs) if outs else None
 
 
 def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
@@ -105,7 +118,7 @@ def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
 
 
 def _judge_slot(judge: Any, index: int, slot: Slot, contributions: list[tuple[Node | None, Any]], found: tuple[int, Arrival] | None, restricted: bool) -> None:
-    if slot in judge.unknown or (slot[0] == "@" and judge.hook_changed):
+    if slot in judge.unknown or slot in judge.opaque or (slot[0] == "@" and judge.hook_changed):
         return
     name = slot[0] if slot[0] != "@" else judge.arrival_names.get(slot, "gradient")
     order = 1 if found is None else found[1].order
@@ -170,7 +183,8 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
             continue
         owner = name[:-5]
         judge.expected_change.add(name)
-        found = arrived.get((owner, judge.slots[owner]))
+        slot = (owner, judge.slots[owner])
+        found = arrived.get(judge.same_edge.get(slot, slot))
         takes = found is not None and (chosen is None or owner in chosen or judge.new_states[owner].retains_grad is True)
         before, after = judge.values.get(name), judge.now.get(name)
         if after is None or owner not in judge.states:
@@ -191,10 +205,12 @@ def _judge_sum(judge: Any, index: int, name: str, before: np.ndarray | None, arr
         return
     mid, radius = flowed._data, None
     if before is not None:
+        created = judge.new_states[name].identity != judge.states[name].identity
         held = ball(before)
         mid = mid + held._data
         radius = held.dtype.unit * REFERENCE * np.abs(mid).astype(np.float64) + held.dtype.eta
-        local.judge_aliases(judge, index, judge.program.statements[index], name, after)
+        if not created:  # added in place, and whoever shares the memory sees it
+            local.judge_aliases(judge, index, judge.program.statements[index], name, after)
     comparison = compare(mid, radius, after)
     judge.count("backward", name, "accumulation", comparison, mid, after, dtype=state.dtype)
     if comparison.bad is not None:
@@ -212,7 +228,9 @@ def _judge_captured(judge: Any, index: int, statement: Statement, arrived: dict[
         got = judge.new_values.get(out)
         if found is None or got is None:
             continue
-        if out in judge.new_slots:
+        if out in judge.new_slots and not (found[1].differentiable and statement.keyword("create_graph") is True):
+            judge.unknown.add((out, judge.new_slots[out]))  # it is one of the tensors that were given
+        elif out in judge.new_slots:
             judge.same_edge[out, judge.new_slots[out]] = ("@", index, found[0])
         if found[1].flowed.tobytes() != got.tobytes():
             judge.diverge(index, "grad", "grad", out, changed(found[1].flowed, got, "grad returns what arrives at its input"), order=1)

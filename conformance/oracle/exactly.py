@@ -22,16 +22,12 @@ Slot = tuple[Any, ...]  # (name, number), or ("@", statement, place) for a gradi
 
 @dataclass(slots=True)
 class Node:
-    """A function of balls with its graph: what flows at ``outs`` gives contributions to ``leaves``. ``statement`` and ``op`` say whom to blame.
-
-    ``stop``: graph nodes of inputs that are results of other nodes; a gradient that reaches them is a contribution and goes no further here.
-    """
+    """A function of balls with its graph: what flows at ``outs`` gives contributions to ``leaves``. ``statement`` and ``op`` say whom to blame."""
 
     statement: int
     op: str
     leaves: list[tuple[Slot, Any]]
     outs: list[tuple[Slot, Any]]
-    stop: frozenset[Any] = frozenset()
 
     def pull(self, flows: list[Any], create_graph: bool) -> list[tuple[Slot, Any]]:
         """The contributions to the leaves, given a ball (or None) per out."""
@@ -40,7 +36,7 @@ class Node:
             return []
         outs, grads = tuple(u[0] for u in used), tuple(u[1] for u in used)
         inputs = tuple(leaf for _, leaf in self.leaves)
-        found = run(outs, grads, True, create_graph, inputs, accumulate=False, allow_unused=True, stop=self.stop)
+        found = run(outs, grads, True, create_graph, inputs, accumulate=False, allow_unused=True)
         return [(slot, g) for (slot, _), g in zip(self.leaves, found, strict=True) if g is not None]
 
 

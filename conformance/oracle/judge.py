@@ -19,6 +19,7 @@ from conformance.oracle.exactly import Node, Scope, Slot, literal_array
 from conformance.oracle.interval import Comparison, changed, worst_ulps
 from conformance.program import Program, Ref, Statement
 from refgrad._dtypes import BY_NAME, FLOAT, OF
+from refgrad._errors import ERRORS
 
 #: what is reported when several facets of one statement differ: the one that explains the others
 PRECEDENCE = (
@@ -57,11 +58,13 @@ class Judge:
     now: dict[str, np.ndarray] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     unknown: set[Slot] = field(default_factory=set)
+    opaque: set[Slot] = field(default_factory=set)  # outs of nodes whose vjp has a graph
     same_edge: dict[Slot, Slot] = field(default_factory=dict)
     arrival_names: dict[Slot, str] = field(default_factory=dict)
     expected_change: set[str] = field(default_factory=set)
     optimizers: dict[str, Any] = field(default_factory=dict)
     gradients: frozenset[str] = frozenset()  # names of tensors that grad returned
+    created_graph: bool = False
     hook_wrote: bool = False
     hook_changed: bool = False
     contiguous_inputs: bool = True
@@ -88,6 +91,9 @@ class Judge:
                 for slots in (self.slots, self.new_slots):
                     if name in slots:
                         self.unknown.add((name, slots[name]))
+        for node in self.nodes:  # nor can it be said what reaches the inputs of what was written to
+            if any(slot in self.unknown for slot, _ in node.outs):
+                self.unknown.update(slot for slot, _ in node.leaves)
 
     def diverge(self, index: int, op: str, facet: str, tensor: str, found: Evidence, order: int = 0, error: str = "") -> None:
         key = Key(op, facet, "reverse", "ordinary", self.dtype_class(tensor), self.subject, error)
@@ -149,6 +155,8 @@ class Judge:
         self.expected_change = set()
         self.verdict.states += 1
         self.judge_errors(index, statement, seen, right)
+        if self.stopped:
+            return
         self.judge_state(index, statement, seen, right)
         if not self.verdict.divergences:
             self.judge_values(index, statement, seen)
@@ -156,6 +164,9 @@ class Judge:
 
     def judge_errors(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
         difference = raised.differs(seen, right)
+        if difference is not None and self.created_graph and set(difference) <= raised.OF_SAVED:
+            self.stopped = True  # what a gradient's own graph saves is the engine's affair
+            return
         if difference is not None:
             found = Evidence(raised.describe(right.raised), raised.describe(seen.raised), "documented errors")
             tensor = statement.out[0] if statement.out else next(statement.refs(), "")
@@ -164,6 +175,10 @@ class Judge:
     def judge_state(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
         if statement.kind == "grad":
             self.gradients |= set(statement.out)
+        self.created_graph = self.created_graph or statement.keyword("create_graph") is True
+        kept = {n for n in self.new_states if n.endswith(".grad") and self.new_states.get(n[:-5], self.new_states[n]).is_leaf is not True}
+        if kept - self.gradients:
+            self.gradients |= kept
         for tensor, name, facet, want, got in state.differences(seen, right, self.gradients):
             texts = [f"{name}={want}", f"{name}={got}"]
             if name == "exists":
@@ -178,7 +193,7 @@ class Judge:
                 handler(self, index, statement, seen)
         if self.program.hooked:
             local.add_rebuilt_views(self, index, statement)
-        self.judge_unchanged(index, statement)
+        self.judge_unchanged(index, statement, raised.error_key(seen.raised))
 
     def is_contiguous(self, name: str) -> bool:
         s = self.states.get(name)
@@ -191,13 +206,15 @@ class Judge:
             expected *= n
         return True
 
-    def judge_unchanged(self, index: int, statement: Statement) -> None:
+    def judge_unchanged(self, index: int, statement: Statement, raised_key: str) -> None:
         for name, bits in self.new_values.items():
             before = self.values.get(name)
             if before is None or name in self.expected_change or name in statement.out:
                 continue
             if before.shape == bits.shape and before.tobytes() != bits.tobytes():
-                self.diverge(index, local.op_name(statement), "aliasing", name, changed(before, bits, "nobody else's value changes"))
+                op = statement.kind if raised_key in ERRORS else local.op_name(statement)  # a shared error's path is no op's fault
+                why = "nobody else's value changes" if raised_key == "none" else f"a statement that raises ({raised_key}) leaves everything unchanged"
+                self.diverge(index, op, "aliasing", name, changed(before, bits, why))
 
     def advance(self, statement: Statement, right: Observation) -> None:
         if right.states is not None:

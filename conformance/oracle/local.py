@@ -87,6 +87,11 @@ def judge_write(judge: Any, index: int, statement: Statement) -> None:
         judge.unknown_write(target)
         return
     state: TensorState = judge.states[target]
+    place = locations(state)
+    if positions(place, place) is None and place.size:  # elements of its own share memory: which write comes last is not promised
+        judge.expected_change.update(n for n, s in judge.states.items() if s.alias == state.alias)
+        judge.unknown_write(target)
+        return
     scope = judge.scope()
     region, new = _written(judge, statement, scope, state)
     got = judge.new_values.get(target, judge.values[target])
@@ -168,11 +173,12 @@ def judge_aliases(judge: Any, index: int, statement: Statement, target: str, wri
 def add_write_node(judge: Any, index: int, statement: Statement, target: str) -> None:
     state = judge.states[target]
     base = target if state.base is None else state.base
+    if base == "unnamed" or base not in judge.values:
+        if judge.new_slots.get(target) != judge.slots.get(target):
+            judge.unknown_write(target)
+        return
     if judge.new_slots.get(base) == judge.slots.get(base):
         return  # nothing was recorded
-    if base == "unnamed" or base not in judge.values:
-        judge.unknown_write(target)
-        return
     base_state = judge.states[base]
     scope = judge.scope()
     base_leaf = ball(judge.values[base], requires_grad=scope.needs_grad(base))
@@ -199,7 +205,7 @@ def _functional_write(judge: Any, statement: Statement, scope: Scope, base_leaf:
     if where is None:
         return None
     flat = base_leaf.reshape(-1)
-    index = make(np.ascontiguousarray(where))
+    index = make(np.array(where))
     if statement.kind == "setitem":
         new = _spread(scope.resolve(statement.args[2]), place.shape, state)
     else:
@@ -224,7 +230,7 @@ def add_rebuilt_views(judge: Any, index: int, statement: Statement) -> None:
             judge.unknown.add((base, judge.new_slots[base]))
             continue
         leaf = ball(judge.now[base], requires_grad=True)
-        out = leaf.reshape(-1)[make(np.ascontiguousarray(where))]
+        out = leaf.reshape(-1)[make(np.array(where))]
         judge.nodes.append(Node(index, op_name(statement), [((base, judge.new_slots[base]), leaf)], [((name, slot), out)]))
 
 

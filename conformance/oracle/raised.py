@@ -6,6 +6,10 @@ from conformance.observation import Observation, Raised
 from refgrad._errors import key_of
 
 
+#: keys of errors that depend on what a graph saved
+OF_SAVED = frozenset(("none", "freed_graph", "modified_inplace"))
+
+
 def error_key(raised: Raised | None) -> str:
     return "none" if raised is None else key_of(raised.type, raised.message)
 

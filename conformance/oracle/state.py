@@ -15,6 +15,8 @@ ORDER = (
 
 #: how a gradient was computed is the engine's own affair: what it is the function of, which node of that function comes last, whose memory it reuses
 _OF_GRADIENTS = frozenset(("grad_fn", "output_nr", "base", "strides", "offset"))
+#: without elements it is a function of nothing
+_OF_EMPTY = frozenset(("requires_grad", "is_leaf"))
 
 
 def differences(subject: Observation, reference: Observation, gradients: frozenset[str] = frozenset()) -> list[tuple[str, str, str, Any, Any]]:
@@ -28,7 +30,8 @@ def differences(subject: Observation, reference: Observation, gradients: frozens
             facet = "accumulation" if name.endswith(".grad") else "error"
             found.append((name, "exists", facet, name in mine, name in theirs))
         elif mine[name] != theirs[name]:
-            found += [(name, *row) for row in _fields(mine[name], theirs[name]) if name not in gradients or row[0] not in _OF_GRADIENTS]
+            unsaid = _OF_GRADIENTS | (_OF_EMPTY if 0 in mine[name].shape else frozenset()) if name in gradients else frozenset()
+            found += [(name, *row) for row in _fields(mine[name], theirs[name]) if row[0] not in unsaid]
     return sorted(found, key=lambda row: ORDER.index(row[1]) if row[1] in ORDER else -1)
 
 
@@ -40,8 +43,8 @@ def _fields(mine: TensorState, theirs: TensorState) -> list[tuple[str, str, Any,
             continue
         if field == "strides" and _same_layout(want, got, mine.shape):
             continue
-        if field == "offset" and 0 in mine.shape:
-            continue  # no element stands there
+        if field in ("offset", "alias") and 0 in mine.shape:
+            continue  # no element stands there, so no memory is shared
         rows.append((field, FACET_OF_FIELD[field], want, got))
     return rows
 

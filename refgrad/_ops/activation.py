@@ -1,7 +1,7 @@
 """Activations and softmax.
 
-torch computes most gradients here by kernels of their own (``GeluBackward0`` runs ``gelu_backward``), whose nodes appear under ``create_graph``; they
-are private entries. Functions with ``inplace=`` are thin: they choose between an entry and its in-place form.
+torch computes most gradients here by kernels of their own (``GeluBackward0`` runs ``gelu_backward``), whose nodes appear under
+``create_graph``; they are private entries. Functions with ``inplace=`` are thin: they choose between an entry and its in-place form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ declare("gelu_approximate", RuntimeError, "approximate argument must be either n
 declare("hardtanh_bounds", ValueError, "min_val cannot be greater than max_val")
 declare("hardtanh_unsigned", RuntimeError, "cannot do hardtanh on an unsigned type with negative limits")
 declare("hardtanh_bool", RuntimeError, "Bool inputs not supported for hardtanh")
-declare("inplace_negative_slope", RuntimeError, "In-place {name} backward calculation is triggered with a negative slope which is not supported. This is caused by calling in-place forward function with a negative slope, please call out-of-place version instead. File an issue at https://github.com/pytorch/pytorch if you do require supporting in-place leakRelu backward calculation with negative slope")  # fmt: skip
+declare(
+    "inplace_negative_slope",
+    RuntimeError,
+    "In-place {name} backward calculation is triggered with a negative slope which is not supported. This is caused by "
+    "calling in-place forward function with a negative slope, please call out-of-place version instead. File an issue at "
+    "https://github.com/pytorch/pytorch if you do require supporting in-place leakRelu backward calculation with negative "
+    "slope",
+)
 
 F = "nn.functional"
 #: an entry behind a thin public function
@@ -43,10 +50,10 @@ def _floats(kernel: str) -> Any:
 
 
 def _inplace(name: str, *arguments: Any) -> Any:
-    return TABLE[name].inplace_public(*arguments)  # type: ignore[misc]
+    return TABLE[name].inplace_public(*arguments)
 
 
-# --- relu and its kin -----------------------------------------------------------------------------------------------------------
+# --- relu and its kin -------------------------------------------------------------------------------------------------
 
 
 @op(name="relu", composite=True, types=dict(inplace=bool))
@@ -72,8 +79,14 @@ def threshold(input, threshold, value, inplace=False):
     return _inplace("_threshold", input, threshold, value) if inplace else _threshold(input, threshold, value)
 
 
-@op(**_KERNEL, scalars=("slope",), direct=True, ulps=1.0, reason="at most one product",
-    vjp=dict(grad_output=lambda grad, input, slope: leaky_relu_backward(grad, input, slope), input=lambda grad: zeros_like(grad)))  # fmt: skip
+@op(
+    **_KERNEL,
+    scalars=("slope",),
+    direct=True,
+    ulps=1.0,
+    reason="at most one product",
+    vjp=dict(grad_output=lambda grad, input, slope: leaky_relu_backward(grad, input, slope), input=lambda grad: zeros_like(grad)),
+)
 def leaky_relu_backward(grad_output, input, slope):
     return np.where(input > 0, grad_output, grad_output * slope)
 
@@ -88,7 +101,15 @@ def _leaky_from_result(grad, result, negative_slope):
     return leaky_relu_backward(grad, result, negative_slope)
 
 
-_LEAKY = {"name": "_leaky_relu", **_PRIVATE, "scalars": ("negative_slope",), "direct": True, "ulps": 1.0, "reason": "at most one product", "refuses": _floats("leaky_relu_cpu")}
+_LEAKY = {
+    "name": "_leaky_relu",
+    **_PRIVATE,
+    "scalars": ("negative_slope",),
+    "direct": True,
+    "ulps": 1.0,
+    "reason": "at most one product",
+    "refuses": _floats("leaky_relu_cpu"),
+}
 
 
 @op(**_LEAKY, vjp=dict(input=lambda grad, input, negative_slope: leaky_relu_backward(grad, input, negative_slope)))
@@ -106,7 +127,7 @@ def leaky_relu(input, negative_slope=0.01, inplace=False):
     return _inplace("_leaky_relu", input, negative_slope) if inplace else _leaky_relu(input, negative_slope)
 
 
-# --- elu, selu, celu ---------------------------------------------------------------------------------------------------------------
+# --- elu, selu, celu --------------------------------------------------------------------------------------------------
 
 
 _COEFFICIENTS = ("alpha", "scale", "input_scale")
@@ -117,14 +138,25 @@ def _elu_array(input: np.ndarray, alpha: Any, scale: Any, input_scale: Any) -> n
 
 
 _ELU = {
-    **_PRIVATE, "refuses": _floats("elu_cpu"), "ulps": 8.0, "reason": "expm1 within 2 ulp of a rounded argument, and two products",
-}  # fmt: skip
+    **_PRIVATE,
+    "refuses": _floats("elu_cpu"),
+    "ulps": 8.0,
+    "reason": "expm1 within 2 ulp of a rounded argument, and two products",
+}
 
 
-@op(**_KERNEL, name="elu_backward", scalars=_COEFFICIENTS, ulps=8.0, reason="exp within 2 ulp, three products",
+@op(
+    **_KERNEL,
+    name="elu_backward",
+    scalars=_COEFFICIENTS,
+    ulps=8.0,
+    reason="exp within 2 ulp, three products",
     scale=lambda grad_output, alpha, scale, input_scale, input: np.abs(grad_output) * _elu_slope_scale(input, alpha, scale, input_scale),
-    vjp=dict(grad_output=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input),
-             input=lambda grad, grad_output, alpha, scale, input_scale, input: _elu_second(grad * grad_output, alpha, scale, input_scale, input)))  # fmt: skip
+    vjp=dict(
+        grad_output=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input),
+        input=lambda grad, grad_output, alpha, scale, input_scale, input: _elu_second(grad * grad_output, alpha, scale, input_scale, input),
+    ),
+)
 def _elu_backward(grad_output, alpha, scale, input_scale, input):
     return np.where(input <= 0, grad_output * input_scale * (alpha * scale) * np.exp(input * input_scale), grad_output * scale)
 
@@ -141,10 +173,19 @@ def _elu_second(product, alpha, scale, input_scale, input):
     return where(rising, 0, product) * (where(rising, 0, input) * input_scale).exp() * (input_scale * input_scale * alpha * scale)
 
 
-@op(**_KERNEL | {"tensors": ("grad_output", "output")}, name="_elu_backward_from_result", node="EluBackwardBackward0", scalars=_COEFFICIENTS, ulps=4.0,
-    reason="a sum and three products", scale=lambda grad_output, alpha, scale, input_scale, output: _from_result_scale(grad_output, alpha, scale, input_scale, output),
-    vjp=dict(grad_output=lambda grad, alpha, scale, input_scale, output: _elu_backward_from_result(grad, alpha, scale, input_scale, output),
-             output=lambda grad, grad_output, input_scale, output: where(output <= 0, grad * grad_output * input_scale, 0)))  # fmt: skip
+@op(
+    **_KERNEL | {"tensors": ("grad_output", "output")},
+    name="_elu_backward_from_result",
+    node="EluBackwardBackward0",
+    scalars=_COEFFICIENTS,
+    ulps=4.0,
+    reason="a sum and three products",
+    scale=lambda grad_output, alpha, scale, input_scale, output: _from_result_scale(grad_output, alpha, scale, input_scale, output),
+    vjp=dict(
+        grad_output=lambda grad, alpha, scale, input_scale, output: _elu_backward_from_result(grad, alpha, scale, input_scale, output),
+        output=lambda grad, grad_output, input_scale, output: where(output <= 0, grad * grad_output * input_scale, 0),
+    ),
+)
 def _elu_backward_from_result(grad_output, alpha, scale, input_scale, output):
     return np.where(output <= 0, grad_output * input_scale * (output + alpha * scale), grad_output * scale)
 
@@ -153,13 +194,24 @@ def _from_result_scale(grad_output, alpha, scale, input_scale, output):
     return np.abs(grad_output) * np.where(output <= 0, np.abs(input_scale) * (np.abs(output) + np.abs(alpha * scale)), np.abs(scale))
 
 
-@op(name="_elu", **_ELU, scalars=_COEFFICIENTS, vjp=dict(input=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input)))
+@op(
+    name="_elu",
+    **_ELU,
+    scalars=_COEFFICIENTS,
+    vjp=dict(input=lambda grad, alpha, scale, input_scale, input: _elu_backward(grad, alpha, scale, input_scale, input)),
+)
 def _elu(input, alpha, scale, input_scale):
     return _elu_array(input, alpha, scale, input_scale)
 
 
-@op(name="_elu", node="1", inplace=True, **_ELU, scalars=_COEFFICIENTS,
-    vjp=dict(input=lambda grad, alpha, scale, input_scale, result: _elu_from_result(grad, alpha, scale, input_scale, result)))  # fmt: skip
+@op(
+    name="_elu",
+    node="1",
+    inplace=True,
+    **_ELU,
+    scalars=_COEFFICIENTS,
+    vjp=dict(input=lambda grad, alpha, scale, input_scale, result: _elu_from_result(grad, alpha, scale, input_scale, result)),
+)
 def _elu_written(input, alpha, scale, input_scale):
     return _elu_array(input, alpha, scale, input_scale)
 
@@ -183,13 +235,21 @@ def selu(input, inplace=False):
     return _inplace("_elu", input, *_SELU) if inplace else _elu(input, *_SELU)
 
 
-@op(name="_celu", **_ELU, scalars=("alpha",), vjp=dict(input=lambda grad, alpha, input: _elu_backward(grad, alpha, 1.0, 1.0 / alpha, input)))
+@op(
+    name="_celu", **_ELU, scalars=("alpha",), vjp=dict(input=lambda grad, alpha, input: _elu_backward(grad, alpha, 1.0, 1.0 / alpha, input))
+)
 def _celu(input, alpha):
     return _elu_array(input, alpha, np.ones((), input.dtype), 1 / alpha)
 
 
-@op(name="_celu", node="1", inplace=True, **_ELU, scalars=("alpha",),
-    vjp=dict(input=lambda grad, alpha, result: _elu_backward_from_result(grad, alpha, 1.0, 1.0 / alpha, result)))  # fmt: skip
+@op(
+    name="_celu",
+    node="1",
+    inplace=True,
+    **_ELU,
+    scalars=("alpha",),
+    vjp=dict(input=lambda grad, alpha, result: _elu_backward_from_result(grad, alpha, 1.0, 1.0 / alpha, result)),
+)
 def _celu_written(input, alpha):
     return _elu_array(input, alpha, np.ones((), input.dtype), 1 / alpha)
 
@@ -199,7 +259,7 @@ def celu(input, alpha=1.0, inplace=False):
     return _inplace("_celu", input, alpha) if inplace else _celu(input, alpha)
 
 
-# --- softplus, logsigmoid --------------------------------------------------------------------------------------------------------------
+# --- softplus, logsigmoid ---------------------------------------------------------------------------------------------
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
@@ -212,10 +272,18 @@ def _exponent_scale(inner: np.ndarray, result: Any) -> np.ndarray:
     return np.abs(result) * (1 + np.where(np.isfinite(inner), np.abs(inner), 0) / 8)
 
 
-@op(**_KERNEL, scalars=("beta", "threshold"), ulps=9.0, flushes=True, reason="exp within 2 ulp of a rounded argument, sum, product, quotient",
+@op(
+    **_KERNEL,
+    scalars=("beta", "threshold"),
+    ulps=9.0,
+    flushes=True,
+    reason="exp within 2 ulp of a rounded argument, sum, product, quotient",
     scale=lambda grad_output, input, beta, threshold: np.abs(grad_output) * _exponent_scale(input * beta, _logistic(input * beta)),
-    vjp=dict(grad_output=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold),
-             input=lambda grad, grad_output, input, beta, threshold: _softplus_second(grad * grad_output, input, beta, threshold)))  # fmt: skip
+    vjp=dict(
+        grad_output=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold),
+        input=lambda grad, grad_output, input, beta, threshold: _softplus_second(grad * grad_output, input, beta, threshold),
+    ),
+)
 def softplus_backward(grad_output, input, beta, threshold):
     inner = input * beta
     return np.where(inner > threshold, grad_output, grad_output * _logistic(inner))
@@ -226,9 +294,16 @@ def _softplus_second(product, input, beta, threshold):
     return where(inner < threshold, sigmoid_backward(product, inner.sigmoid()) * beta, 0)
 
 
-@op(where=F, scalars=("beta", "threshold"), ulps=9.0, flushes=True, reason="log1p and exp within 2 ulp of a rounded argument, a quotient", refuses=_floats("softplus_cpu"),
+@op(
+    where=F,
+    scalars=("beta", "threshold"),
+    ulps=9.0,
+    flushes=True,
+    reason="log1p and exp within 2 ulp of a rounded argument, a quotient",
+    refuses=_floats("softplus_cpu"),
     scale=lambda input, beta, threshold: _exponent_scale(np.minimum(input * beta, 0), _softplus_array(input, beta, threshold)),
-    vjp=dict(input=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold)))  # fmt: skip
+    vjp=dict(input=lambda grad, input, beta, threshold: softplus_backward(grad, input, beta, threshold)),
+)
 def softplus(input, beta=1, threshold=20):
     return _softplus_array(input, beta, threshold)
 
@@ -242,21 +317,36 @@ def log_sigmoid_array(x: np.ndarray) -> np.ndarray:
     return np.asarray(np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))), order="C")
 
 
-@op(**_KERNEL, ulps=8.0, flushes=True, reason="exp within 2 ulp, sum, quotient, product; torch forms 1 - z / (1 + z) where the input is negative",
+@op(
+    **_KERNEL,
+    ulps=8.0,
+    flushes=True,
+    reason="exp within 2 ulp, sum, quotient, product; torch forms 1 - z / (1 + z) where the input is negative",
     scale=lambda grad_output, input: np.abs(grad_output) * np.where(input < 0, 1, _logistic(-input)),
-    vjp=dict(grad_output=lambda grad, input: log_sigmoid_backward(grad, input),
-             input=lambda grad, grad_output, input: -sigmoid_backward(grad * grad_output, input.sigmoid())))  # fmt: skip
+    vjp=dict(
+        grad_output=lambda grad, input: log_sigmoid_backward(grad, input),
+        input=lambda grad, grad_output, input: -sigmoid_backward(grad * grad_output, input.sigmoid()),
+    ),
+)
 def log_sigmoid_backward(grad_output, input):
     return grad_output * _logistic(-input)
 
 
-@op(where=F, node="LogSigmoidBackward0", iterates=False, ulps=6.0, flushes=True, reason="log1p and exp within 2 ulp, a sum", refuses=_floats("log_sigmoid_cpu"),
-    vjp=dict(input=lambda grad, input: log_sigmoid_backward(grad, input)))  # fmt: skip
+@op(
+    where=F,
+    node="LogSigmoidBackward0",
+    iterates=False,
+    ulps=6.0,
+    flushes=True,
+    reason="log1p and exp within 2 ulp, a sum",
+    refuses=_floats("log_sigmoid_cpu"),
+    vjp=dict(input=lambda grad, input: log_sigmoid_backward(grad, input)),
+)
 def logsigmoid(input):
     return log_sigmoid_array(input)
 
 
-# --- silu, mish, gelu --------------------------------------------------------------------------------------------------------------------
+# --- silu, mish, gelu -------------------------------------------------------------------------------------------------
 
 
 def _silu_vjp(grad, input):
@@ -269,8 +359,16 @@ def _mish_vjp(grad, input):
     return grad * (tanh_softplus + input * input.sigmoid() * (1 - tanh_softplus * tanh_softplus))
 
 
-@op(name="_silu", **_PRIVATE, inplace=True, ulps=8.0, flushes=_finite, refuses=_floats("silu_cpu"), reason="exp within 2 ulp, sum, quotient; 0 where exp(-x) overflows",
-    vjp=dict(input=lambda grad, input: _silu_vjp(grad, input)))  # fmt: skip
+@op(
+    name="_silu",
+    **_PRIVATE,
+    inplace=True,
+    ulps=8.0,
+    flushes=_finite,
+    refuses=_floats("silu_cpu"),
+    reason="exp within 2 ulp, sum, quotient; 0 where exp(-x) overflows",
+    vjp=dict(input=lambda grad, input: _silu_vjp(grad, input)),
+)
 def _silu(input):
     return input / (1 + np.exp(-input))
 
@@ -280,8 +378,16 @@ def silu(input, inplace=False):
     return _inplace("_silu", input) if inplace else _silu(input)
 
 
-@op(name="_mish", **_PRIVATE, inplace=True, ulps=16.0, flushes=_finite, reason="exp, log1p and tanh within 2 ulp each, a product", refuses=_floats("mish_cpu"),
-    vjp=dict(input=lambda grad, input: _mish_vjp(grad, input)))  # fmt: skip
+@op(
+    name="_mish",
+    **_PRIVATE,
+    inplace=True,
+    ulps=16.0,
+    flushes=_finite,
+    reason="exp, log1p and tanh within 2 ulp each, a product",
+    refuses=_floats("mish_cpu"),
+    vjp=dict(input=lambda grad, input: _mish_vjp(grad, input)),
+)
 def _mish(input):
     return input * np.tanh(np.logaddexp(np.zeros_like(input), input))
 
@@ -355,32 +461,60 @@ def _gelu_second(product, input, approximate):
     return product * (spread * slope + 0.5 * input * (spread * curve - 2 * t * spread * slope * slope))
 
 
-@op(**_KERNEL, ulps=6.0, flushes=True, reason="erf or tanh and exp within 2 ulp of rounded arguments, sums and products",
+@op(
+    **_KERNEL,
+    ulps=6.0,
+    flushes=True,
+    reason="erf or tanh and exp within 2 ulp of rounded arguments, sums and products",
     scale=lambda grad_output, input, approximate: np.abs(grad_output) * _gelu_slope_scale(input, approximate),
-    vjp=dict(grad_output=lambda grad, input, approximate: gelu_backward(grad, input, approximate),
-             input=lambda grad, grad_output, input, approximate: _gelu_second(grad * grad_output, input, approximate)))  # fmt: skip
+    vjp=dict(
+        grad_output=lambda grad, input, approximate: gelu_backward(grad, input, approximate),
+        input=lambda grad, grad_output, input, approximate: _gelu_second(grad * grad_output, input, approximate),
+    ),
+)
 def gelu_backward(grad_output, input, approximate):
     return grad_output * _gelu_slope(input, approximate)
 
 
-@op(where=F, ulps=4.0, flushes=True, reason="erf or tanh within 2 ulp of a rounded argument; 1 + erf cancels, so the error is relative to |x|",
-    scale=lambda input, approximate: np.where(np.isfinite(input), np.abs(input), 0), refuses=_floats("GeluKernelImpl"), check=_check_approximate,
-    vjp=dict(input=lambda grad, input, approximate: gelu_backward(grad, input, approximate)))  # fmt: skip
+@op(
+    where=F,
+    ulps=4.0,
+    flushes=True,
+    reason="erf or tanh within 2 ulp of a rounded argument; 1 + erf cancels, so the error is relative to |x|",
+    scale=lambda input, approximate: np.where(np.isfinite(input), np.abs(input), 0),
+    refuses=_floats("GeluKernelImpl"),
+    check=_check_approximate,
+    vjp=dict(input=lambda grad, input, approximate: gelu_backward(grad, input, approximate)),
+)
 def gelu(input, approximate="none"):
     return _gelu_array(input, approximate)
 
 
-# --- piecewise linear ---------------------------------------------------------------------------------------------------------------------
+# --- piecewise linear -------------------------------------------------------------------------------------------------
 
 
-@op(**_KERNEL, **SELECTION, scalars=("min_val", "max_val"),
-    vjp=dict(grad_output=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val), input=lambda grad: zeros_like(grad)))  # fmt: skip
+@op(
+    **_KERNEL,
+    **SELECTION,
+    scalars=("min_val", "max_val"),
+    vjp=dict(
+        grad_output=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val),
+        input=lambda grad: zeros_like(grad),
+    ),
+)
 def hardtanh_backward(grad_output, input, min_val, max_val):
     return np.where((input > min_val) & (input < max_val), grad_output, np.zeros((), grad_output.dtype))
 
 
-@op(name="_hardtanh", **_PRIVATE, **SELECTION, scalars=("min_val", "max_val"), inplace=True, refuses=refusal("hardtanh_bool"),
-    vjp=dict(input=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val)))  # fmt: skip
+@op(
+    name="_hardtanh",
+    **_PRIVATE,
+    **SELECTION,
+    scalars=("min_val", "max_val"),
+    inplace=True,
+    refuses=refusal("hardtanh_bool"),
+    vjp=dict(input=lambda grad, input, min_val, max_val: hardtanh_backward(grad, input, min_val, max_val)),
+)
 def _hardtanh(input, min_val, max_val):
     return np.minimum(np.maximum(input, min_val), max_val)
 
@@ -407,9 +541,16 @@ def hardsigmoid_backward(grad_output, input):
 not_implemented("hardsigmoid_backward")
 
 
-@op(name="_hardsigmoid", **_PRIVATE, inplace=True, ulps=1.0, refuses=_floats("hardsigmoid_cpu"), reason="a sum and a quotient",
+@op(
+    name="_hardsigmoid",
+    **_PRIVATE,
+    inplace=True,
+    ulps=1.0,
+    refuses=_floats("hardsigmoid_cpu"),
+    reason="a sum and a quotient",
     scale=lambda input: np.where(np.isfinite(input), np.clip(np.abs(input) + 3, 0, 6), 1) / 3,
-    vjp=dict(input=lambda grad, input: hardsigmoid_backward(grad, input)))  # fmt: skip
+    vjp=dict(input=lambda grad, input: hardsigmoid_backward(grad, input)),
+)
 def _hardsigmoid(input):
     return np.minimum(np.maximum(input + 3, 0), 6) / 6
 
@@ -423,16 +564,30 @@ def _hardswish_second(product, input):
     return where((input > -3).logical_and(input < 3), product / 3, 0)
 
 
-@op(**_KERNEL, ulps=3.0, reason="a quotient, a sum, a product", scale=lambda grad_output, input: np.abs(grad_output) * np.minimum(np.abs(input) / 3 + 0.5, 1.5),
-    vjp=dict(grad_output=lambda grad, input: hardswish_backward(grad, input),
-             input=lambda grad, grad_output, input: _hardswish_second(grad * grad_output, input)))  # fmt: skip
+@op(
+    **_KERNEL,
+    ulps=3.0,
+    reason="a quotient, a sum, a product",
+    scale=lambda grad_output, input: np.abs(grad_output) * np.minimum(np.abs(input) / 3 + 0.5, 1.5),
+    vjp=dict(
+        grad_output=lambda grad, input: hardswish_backward(grad, input),
+        input=lambda grad, grad_output, input: _hardswish_second(grad * grad_output, input),
+    ),
+)
 def hardswish_backward(grad_output, input):
     rising = grad_output * (input / 3 + np.asarray(0.5, input.dtype))
     return np.where(input <= -3, np.zeros((), grad_output.dtype), np.where(input >= 3, grad_output, rising))
 
 
-@op(name="_hardswish", **_PRIVATE, inplace=True, ulps=4.0, refuses=_floats("hardswish_cpu"), reason="a sum, a product, a quotient",
-    vjp=dict(input=lambda grad, input: hardswish_backward(grad, input)))  # fmt: skip
+@op(
+    name="_hardswish",
+    **_PRIVATE,
+    inplace=True,
+    ulps=4.0,
+    refuses=_floats("hardswish_cpu"),
+    reason="a sum, a product, a quotient",
+    vjp=dict(input=lambda grad, input: hardswish_backward(grad, input)),
+)
 def _hardswish(input):
     return input * (np.minimum(np.maximum(input + 3, 0), 6) / 6)
 
@@ -452,7 +607,7 @@ def tanhshrink(input):
     return input - input.tanh()
 
 
-# --- softmax ----------------------------------------------------------------------------------------------------------------------------
+# --- softmax ----------------------------------------------------------------------------------------------------------
 
 
 def _axis(input: np.ndarray, dim: int) -> int | None:
@@ -519,7 +674,9 @@ def _log_softmax_backward_radius(arguments, radii, results, nominal):
     grad, output, dim = arguments
     total, powers = _total(grad, dim), np.exp(output)
     n = sum_ulps(_length(output, dim))
-    own = (powers * ((n + 6) * _total(np.abs(grad), dim)) + np.abs(grad)) * nominal.unit + nominal.eta / (2 * nominal.unit) * (1 + np.abs(total))
+    own = (powers * ((n + 6) * _total(np.abs(grad), dim)) + np.abs(grad)) * nominal.unit + nominal.eta / (2 * nominal.unit) * (
+        1 + np.abs(total)
+    )
     g, o = _zeros_if_none(radii[0], grad), _zeros_if_none(radii[1], output)
     return own + g + powers * _total(g, dim) + powers * np.abs(total) * o
 
@@ -527,9 +684,16 @@ def _log_softmax_backward_radius(arguments, radii, results, nominal):
 _SOFTMAX_KERNEL = {**_PRIVATE, "tensors": ("grad_output", "output")}
 
 
-@op(**_SOFTMAX_KERNEL, name="_softmax_backward_data", radius=_softmax_backward_radius, reason="a sum of products, relative to the sum of magnitudes",
-    vjp=dict(grad_output=lambda grad, output, dim: _softmax_backward_data(grad, output, dim),
-             output=lambda grad, grad_output, output, dim: _softmax_second(grad, grad_output, output, dim)))  # fmt: skip
+@op(
+    **_SOFTMAX_KERNEL,
+    name="_softmax_backward_data",
+    radius=_softmax_backward_radius,
+    reason="a sum of products, relative to the sum of magnitudes",
+    vjp=dict(
+        grad_output=lambda grad, output, dim: _softmax_backward_data(grad, output, dim),
+        output=lambda grad, grad_output, output, dim: _softmax_second(grad, grad_output, output, dim),
+    ),
+)
 def _softmax_backward_data(grad_output, output, dim):
     return output * (grad_output - _total(grad_output * output, dim))
 
@@ -539,9 +703,16 @@ def _softmax_second(grad, grad_output, output, dim):
     return grad_output * grad - inner * grad - grad_output * (output * grad).sum(dim, True)
 
 
-@op(**_SOFTMAX_KERNEL, name="_log_softmax_backward_data", radius=_log_softmax_backward_radius, reason="a sum, an exponential, a product, a difference",
-    vjp=dict(grad_output=lambda grad, output, dim: grad - (grad * output.exp()).sum(dim, True),
-             output=lambda grad, grad_output, output, dim: -grad_output.sum(dim, True) * output.exp() * grad))  # fmt: skip
+@op(
+    **_SOFTMAX_KERNEL,
+    name="_log_softmax_backward_data",
+    radius=_log_softmax_backward_radius,
+    reason="a sum, an exponential, a product, a difference",
+    vjp=dict(
+        grad_output=lambda grad, output, dim: grad - (grad * output.exp()).sum(dim, True),
+        output=lambda grad, grad_output, output, dim: -grad_output.sum(dim, True) * output.exp() * grad,
+    ),
+)
 def _log_softmax_backward_data(grad_output, output, dim):
     return grad_output - np.exp(output) * _total(grad_output, dim)
 
@@ -549,14 +720,19 @@ def _log_softmax_backward_data(grad_output, output, dim):
 _SOFTMAX = {**_PRIVATE, "iterates": False, "reason": "exp within 2 ulp of rounded differences, order of summation"}
 
 
-@op(name="_softmax", **_SOFTMAX, radius=_softmax_radius,
-    vjp=dict(input=lambda grad, result, dim: _softmax_backward_data(grad, result, dim)))  # fmt: skip
+@op(
+    name="_softmax", **_SOFTMAX, radius=_softmax_radius, vjp=dict(input=lambda grad, result, dim: _softmax_backward_data(grad, result, dim))
+)
 def _softmax(input, dim):
     return np.asarray(_softmax_array(input, dim), order="C")
 
 
-@op(name="_log_softmax", **_SOFTMAX, radius=_log_softmax_radius,
-    vjp=dict(input=lambda grad, result, dim: _log_softmax_backward_data(grad, result, dim)))  # fmt: skip
+@op(
+    name="_log_softmax",
+    **_SOFTMAX,
+    radius=_log_softmax_radius,
+    vjp=dict(input=lambda grad, result, dim: _log_softmax_backward_data(grad, result, dim)),
+)
 def _log_softmax(input, dim):
     below = _below_top(input, dim)
     return np.asarray(below - np.log(_total(np.exp(below), dim)), order="C")
@@ -585,5 +761,3 @@ def log_softmax(input, dim, dtype=None):
 @op(where=F, composite=True)
 def softmin(input, dim, dtype=None):
     return _softmax(_prepared("softmax", -input, dim, dtype), dim)
-
-

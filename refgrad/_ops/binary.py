@@ -19,20 +19,31 @@ from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
 
 _SUB = "Subtraction, the `-` operator, with "
-declare("sub_bool", RuntimeError, _SUB + "a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.")
+declare(
+    "sub_bool",
+    RuntimeError,
+    _SUB + "a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.",
+)
 declare("sub_two_bools", RuntimeError, _SUB + "two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead.")
 declare("zero_division", RuntimeError, "ZeroDivisionError")
 declare("rounding_mode", RuntimeError, "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'")
 declare("negative_power", RuntimeError, "Integers to negative integer powers are not allowed.")
 declare("overflow", RuntimeError, "value cannot be converted to type {dtype}_t without overflow")
 declare("expected_dtype", RuntimeError, "expected dtype {input} for `{name}` but got dtype {found}")
-declare("addcdiv_integers", RuntimeError, "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of tensor1 and tensor2. The historic addcdiv behavior can be implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer inputs and as (input + value * tensor1 / tensor2) for float inputs. The future addcdiv behavior is just the latter implementation: (input + value * tensor1 / tensor2), for all dtypes.")  # fmt: skip
+declare(
+    "addcdiv_integers",
+    RuntimeError,
+    "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of "
+    "tensor1 and tensor2. The historic addcdiv behavior can be implemented as (input + value * torch.trunc(tensor1 / "
+    "tensor2)).to(input.dtype) for integer inputs and as (input + value * tensor1 / tensor2) for float inputs. The future "
+    "addcdiv behavior is just the latter implementation: (input + value * tensor1 / tensor2), for all dtypes.",
+)
 declare("not_implemented", RuntimeError, "derivative for aten::{name} is not implemented")
 
 
 def not_implemented(name: str, overload: int = 0) -> None:
     """Makes the entry's node the one that torch puts where it has no derivative: it stands in the graph and raises when reached."""
-    node = OVERLOADS[name][overload].node
+    node: Any = OVERLOADS[name][overload].node
     node.__name__ = "NotImplemented"
     node.name = lambda self: "torch::autograd::NotImplemented"
     node.apply = lambda self, grads: _raise_not_implemented(name)
@@ -53,7 +64,8 @@ def _refuse_bools(nominal: _dtypes.dtype, values: list[Any]) -> None:
     if any(bools):
         raise error("sub_bool")
 
-# --- add, sub, rsub ----------------------------------------------------------------------------------------------------------
+
+# --- add, sub, rsub ---------------------------------------------------------------------------------------------------
 
 
 def _alpha(alpha, array):
@@ -68,49 +80,91 @@ def _sum_scale(input, other, alpha):
     return input + other if alpha == 1 else np.abs(input) + np.abs(other * _alpha(alpha, other))
 
 
-@op(direct=True, inplace=True, symbol="+", ulps=_sum_ulps, scale=_sum_scale, reason="one rounding of an IEEE sum; two where alpha scales first",
-    vjp=dict(input=lambda grad: grad, other=lambda grad, alpha: grad if alpha == 1 else grad * alpha))  # fmt: skip
+@op(
+    direct=True,
+    inplace=True,
+    symbol="+",
+    ulps=_sum_ulps,
+    scale=_sum_scale,
+    reason="one rounding of an IEEE sum; two where alpha scales first",
+    vjp=dict(input=lambda grad: grad, other=lambda grad, alpha: grad if alpha == 1 else grad * alpha),
+)
 def add(input, other, *, alpha=1):
     return np.add(input, other) if alpha == 1 else input + other * _alpha(alpha, other)
 
 
-@op(direct=True, inplace=True, symbol="-", refuses=_refuse_bools, ulps=_sum_ulps, scale=lambda input, other, alpha: _sum_scale(input, -other, alpha),
+@op(
+    direct=True,
+    inplace=True,
+    symbol="-",
+    refuses=_refuse_bools,
+    ulps=_sum_ulps,
+    scale=lambda input, other, alpha: _sum_scale(input, -other, alpha),
     reason="one rounding of an IEEE difference; two where alpha scales first",
-    vjp=dict(input=lambda grad: grad, other=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha))  # fmt: skip
+    vjp=dict(input=lambda grad: grad, other=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha),
+)
 def sub(input, other, *, alpha=1):
     return np.subtract(input, other) if alpha == 1 else input - other * _alpha(alpha, other)
 
 
-@op(direct=True, node="1", number_only=("other",), refuses=_refuse_bools, ulps=_sum_ulps, scale=lambda input, other, alpha: _sum_scale(other, -input, alpha),
-    reason="as sub", vjp=dict(input=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha))  # fmt: skip
+@op(
+    direct=True,
+    node="1",
+    number_only=("other",),
+    refuses=_refuse_bools,
+    ulps=_sum_ulps,
+    scale=lambda input, other, alpha: _sum_scale(other, -input, alpha),
+    reason="as sub",
+    vjp=dict(input=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha),
+)
 def rsub(input, other, *, alpha=1):
     return np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
 
 
-@op(name="rsub", direct=True, iterates=False, refuses=_refuse_bools, ulps=_sum_ulps, scale=lambda input, other, alpha: _sum_scale(other, -input, alpha), reason="as sub",
-    vjp=dict(input=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha, other=lambda grad: grad))  # fmt: skip
+@op(
+    name="rsub",
+    direct=True,
+    iterates=False,
+    refuses=_refuse_bools,
+    ulps=_sum_ulps,
+    scale=lambda input, other, alpha: _sum_scale(other, -input, alpha),
+    reason="as sub",
+    vjp=dict(input=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha, other=lambda grad: grad),
+)
 def _rsub_tensor(input, other, *, alpha=1):
     broadcast_shapes(other.shape, input.shape)
     out = np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
     return laid_out(out, [other, input])
 
 
-# --- mul, div ----------------------------------------------------------------------------------------------------------------
+# --- mul, div ---------------------------------------------------------------------------------------------------------
 
 
-@op(direct=True, inplace=True, symbol="*", reason="one rounding of an IEEE product",
-    vjp=dict(input=lambda grad, other: grad * other, other=lambda grad, input: grad * input))  # fmt: skip
+@op(
+    direct=True,
+    inplace=True,
+    symbol="*",
+    reason="one rounding of an IEEE product",
+    vjp=dict(input=lambda grad, other: grad * other, other=lambda grad, input: grad * input),
+)
 def mul(input, other):
     return np.multiply(input, other)
 
 
-@op(promote="float", direct=True, inplace=True, symbol="/", ulps=2.0, reason="one rounding of an IEEE quotient; vendors multiply by a rounded reciprocal",
-    vjp=dict(input=lambda grad, other: grad / other, other=lambda grad, input, other: -grad * ((input / other) / other)))  # fmt: skip
+@op(
+    promote="float",
+    direct=True,
+    inplace=True,
+    symbol="/",
+    ulps=2.0,
+    reason="one rounding of an IEEE quotient; vendors multiply by a rounded reciprocal",
+    vjp=dict(input=lambda grad, other: grad / other, other=lambda grad, input, other: -grad * ((input / other) / other)),
+)
 def div(input, other):
     return np.divide(input, other)
 
 
-# --- division with rounding -----------------------------------------------------------------------------------------------------
+# --- division with rounding -------------------------------------------------------------------------------------------
 
 
 def _divisors(kernel: str) -> Any:
@@ -148,7 +202,7 @@ def trunc_quotient(input: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _step_radius(arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> Any:
-    """The quotient is rounded before it is floored or truncated: where it lies within that rounding of an integer, the result may be one off."""
+    """The quotient is rounded before it is floored: where it lies within that rounding of an integer, the result may be one off."""
     input, other = (np.asarray(a, np.float64) for a in arguments[:2])
     quotient = input / other
     slack = own_radius(2.0, quotient, nominal)
@@ -160,20 +214,43 @@ def _step_radius(arguments: list[Any], radii: list[Any], results: list[np.ndarra
 _DIV = {"name": "div", "node": "2", "direct": True, "inplace": True}
 
 
-@op(**_DIV, promote="float", types=dict(rounding_mode=type(None)), ulps=2.0, reason="as div",
-    vjp=dict(input=lambda grad, other: grad / other, other=lambda grad, input, other: -grad * ((input / other) / other)))  # fmt: skip
+@op(
+    **_DIV,
+    promote="float",
+    types=dict(rounding_mode=type(None)),
+    ulps=2.0,
+    reason="as div",
+    vjp=dict(input=lambda grad, other: grad / other, other=lambda grad, input, other: -grad * ((input / other) / other)),
+)
 def _div_unrounded(input, other, *, rounding_mode):
     return np.divide(input, other)
 
 
-@op(**_DIV, types=dict(rounding_mode=str), check=_check_mode, radius=_step_radius, reason="the quotient is rounded before it is floored or truncated",
-    vjp=dict(input=lambda grad, other: zeros_like(grad), other=lambda grad, input, other: zeros_like(grad)))  # fmt: skip
+@op(
+    **_DIV,
+    types=dict(rounding_mode=str),
+    check=_check_mode,
+    radius=_step_radius,
+    reason="the quotient is rounded before it is floored or truncated",
+    vjp=dict(input=lambda grad, other: zeros_like(grad), other=lambda grad, input, other: zeros_like(grad)),
+)
 def _div_rounded(input, other, *, rounding_mode):
     return trunc_quotient(input, other) if rounding_mode == "trunc" else floor_quotient(input, other)
 
 
-@op(name="_div_number", node="DivBackward1", function=False, method=False, promote="float", direct=True, tensors=("input",), scalars=("number",), ulps=2.0, reason="as div",
-    vjp=dict(input=lambda grad, number: _div_number(grad, number)))  # fmt: skip
+@op(
+    name="_div_number",
+    node="DivBackward1",
+    function=False,
+    method=False,
+    promote="float",
+    direct=True,
+    tensors=("input",),
+    scalars=("number",),
+    ulps=2.0,
+    reason="as div",
+    vjp=dict(input=lambda grad, number: _div_number(grad, number)),
+)
 def _div_number(input, number):
     """Division by a number that is no operand of the program's but a formula's: nothing is saved."""
     return input / number
@@ -187,8 +264,15 @@ def true_divide(input, other):
 TABLE["true_divide"].inplace_public = lambda input, other: input.div_(other)
 
 
-@op(direct=True, inplace=True, symbol="//", refuses=_divisors("div_floor_cpu"), radius=_step_radius, reason="the quotient is rounded before it is floored",
-    vjp=dict(input=lambda grad: grad, other=lambda grad: grad))  # fmt: skip
+@op(
+    direct=True,
+    inplace=True,
+    symbol="//",
+    refuses=_divisors("div_floor_cpu"),
+    radius=_step_radius,
+    reason="the quotient is rounded before it is floored",
+    vjp=dict(input=lambda grad: grad, other=lambda grad: grad),
+)
 def floor_divide(input, other):
     return floor_quotient(input, other)
 
@@ -196,7 +280,7 @@ def floor_divide(input, other):
 not_implemented("floor_divide")
 
 
-# --- remainders --------------------------------------------------------------------------------------------------------------------
+# --- remainders -------------------------------------------------------------------------------------------------------
 
 
 def _python_remainder(input: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -208,7 +292,13 @@ def _python_remainder(input: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 _FMOD = {"direct": True, "inplace": True, "refuses": _divisors("fmod_cpu"), "ulps": 0.0, "reason": "IEEE's remainder is exact"}
-_REMAINDER = {"direct": True, "inplace": True, "refuses": _divisors("remainder_cpu"), "ulps": 1.0, "reason": "fmod is exact; adding the divisor rounds once"}
+_REMAINDER = {
+    "direct": True,
+    "inplace": True,
+    "refuses": _divisors("remainder_cpu"),
+    "ulps": 1.0,
+    "reason": "fmod is exact; adding the divisor rounds once",
+}
 
 
 @op(**_FMOD, number_only=("other",), vjp=dict(input=lambda grad: grad))
@@ -216,7 +306,12 @@ def fmod(input, other):
     return np.fmod(input, other)
 
 
-@op(name="fmod", node="1", **_FMOD, vjp=dict(input=lambda grad: grad, other=lambda grad, input, other: -grad * input.div(other, rounding_mode="trunc")))
+@op(
+    name="fmod",
+    node="1",
+    **_FMOD,
+    vjp=dict(input=lambda grad: grad, other=lambda grad, input, other: -grad * input.div(other, rounding_mode="trunc")),
+)
 def _fmod_tensor(input, other):
     return np.fmod(input, other)
 
@@ -234,13 +329,17 @@ def _remainder_of_number(input, other):
 not_implemented("remainder", 1)
 
 
-@op(name="remainder", node="1", **_REMAINDER,
-    vjp=dict(input=lambda grad: grad, other=lambda grad, input, other: -grad * input.div(other, rounding_mode="floor")))  # fmt: skip
+@op(
+    name="remainder",
+    node="1",
+    **_REMAINDER,
+    vjp=dict(input=lambda grad: grad, other=lambda grad, input, other: -grad * input.div(other, rounding_mode="floor")),
+)
 def _remainder_tensor(input, other):
     return _python_remainder(input, other)
 
 
-# --- powers --------------------------------------------------------------------------------------------------------------------------
+# --- powers -----------------------------------------------------------------------------------------------------------
 
 
 def _power(input: np.ndarray, exponent: np.ndarray) -> np.ndarray:
@@ -276,7 +375,7 @@ _POW = {"inplace": True, **vendor(4)}
 
 
 def _pow_input(grad, input, exponent):
-    if not isinstance(exponent, Tensor):
+    if isinstance(exponent, (int, float)):
         return zeros_like(grad) if exponent == 0 else grad * (exponent * input.pow(exponent - 1))
     at_zero = exponent == 0
     return where(at_zero, 0, where(at_zero, 0, grad) * where(at_zero, 0, exponent * input.pow(exponent - 1)))
@@ -284,7 +383,7 @@ def _pow_input(grad, input, exponent):
 
 def _pow_exponent(grad, input, exponent, result):
     """grad · result · log(input), and 0 where 0 is raised to a power that is not negative."""
-    if not isinstance(input, Tensor):
+    if isinstance(input, (int, float)):
         if input != 0:
             return grad * (result * math.log(input) if input > 0 else result * math.nan)
         flat = exponent >= 0
@@ -294,31 +393,55 @@ def _pow_exponent(grad, input, exponent, result):
     return where(flat, 0, grad) * where(flat, 0, result * base.log())
 
 
-@op(symbol="**", **_POW, number_only=("exponent",), refuses=_refuse_exponent, vjp=dict(input=lambda grad, input, exponent: _pow_input(grad, input, exponent)))
+@op(
+    symbol="**",
+    **_POW,
+    number_only=("exponent",),
+    refuses=_refuse_exponent,
+    vjp=dict(input=lambda grad, input, exponent: _pow_input(grad, input, exponent)),
+)
 def pow(input, exponent):
     return _power(input, exponent)
 
 
-@op(name="pow", node="2", **(_POW | {"inplace": False}), number_only=("input",), iterates=False,
-    vjp=dict(exponent=lambda grad, input, exponent, result: _pow_exponent(grad, input, exponent, result)))  # fmt: skip
+@op(
+    name="pow",
+    node="2",
+    **(_POW | {"inplace": False}),
+    number_only=("input",),
+    iterates=False,
+    vjp=dict(exponent=lambda grad, input, exponent, result: _pow_exponent(grad, input, exponent, result)),
+)
 def _pow_of_number(input, exponent):
     return np.asarray(_power(input, exponent), order="C")
 
 
-@op(name="pow", node="1", **_POW, refuses=no_kernel("pow", BOOL),
-    vjp=dict(input=lambda grad, input, exponent: _pow_input(grad, input, exponent),
-             exponent=lambda grad, input, exponent, result: _pow_exponent(grad, input, exponent, result)))  # fmt: skip
+@op(
+    name="pow",
+    node="1",
+    **_POW,
+    refuses=no_kernel("pow", BOOL),
+    vjp=dict(
+        input=lambda grad, input, exponent: _pow_input(grad, input, exponent),
+        exponent=lambda grad, input, exponent, result: _pow_exponent(grad, input, exponent, result),
+    ),
+)
 def _pow_tensor(input, exponent):
     return _power(input, exponent)
 
 
-# --- hypot, atan2, logaddexp, xlogy, copysign ------------------------------------------------------------------------------------------
+# --- hypot, atan2, logaddexp, xlogy, copysign -------------------------------------------------------------------------
 
 _OTHER = {"tensor_only": ("other",)}
 
 
-@op(inplace=True, **vendor(3), **_OTHER, refuses=no_kernel("hypot_cpu", BOOL, INT),
-    vjp=dict(input=lambda grad, input, result: grad * input / result, other=lambda grad, other, result: grad * other / result))  # fmt: skip
+@op(
+    inplace=True,
+    **vendor(3),
+    **_OTHER,
+    refuses=no_kernel("hypot_cpu", BOOL, INT),
+    vjp=dict(input=lambda grad, input, result: grad * input / result, other=lambda grad, other, result: grad * other / result),
+)
 def hypot(input, other):
     return np.hypot(input, other)
 
@@ -328,17 +451,32 @@ def _atan2_coefficient(input, other):
     return where(square == 0, 0, where(square == 0, 1, square).reciprocal())
 
 
-@op(promote="float", inplace=True, **vendor(3), **_OTHER,
-    vjp=dict(input=lambda grad, input, other: grad * other * _atan2_coefficient(input, other),
-             other=lambda grad, input, other: grad * -input * _atan2_coefficient(input, other)))  # fmt: skip
+@op(
+    promote="float",
+    inplace=True,
+    **vendor(3),
+    **_OTHER,
+    vjp=dict(
+        input=lambda grad, input, other: grad * other * _atan2_coefficient(input, other),
+        other=lambda grad, input, other: grad * -input * _atan2_coefficient(input, other),
+    ),
+)
 def atan2(input, other):
     return np.arctan2(input, other)
 
 
 # max + log1p(exp(-|difference|)): each term is rounded before the sum, which may cancel
-@op(ulps=1.0, **_OTHER, refuses=no_kernel("logaddexp_cpu", BOOL, INT), scale=lambda input, other: _logaddexp_scale(input, other),
+@op(
+    ulps=1.0,
+    **_OTHER,
+    refuses=no_kernel("logaddexp_cpu", BOOL, INT),
+    scale=lambda input, other: _logaddexp_scale(input, other),
     reason="log1p and exp within 2 ulp, the larger operand, and their sum",
-    vjp=dict(input=lambda grad, input, other: grad / (1 + (other - input).exp()), other=lambda grad, input, other: grad / (1 + (input - other).exp())))  # fmt: skip
+    vjp=dict(
+        input=lambda grad, input, other: grad / (1 + (other - input).exp()),
+        other=lambda grad, input, other: grad / (1 + (input - other).exp()),
+    ),
+)
 def logaddexp(input, other):
     return np.where(input == other, input + np.log(np.asarray(2, input.dtype)), np.logaddexp(input, other))
 
@@ -351,7 +489,9 @@ def _logaddexp_scale(input: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _xlogy(input: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.where(np.isnan(other), np.asarray(np.nan, other.dtype), np.where(input == 0, np.zeros((), input.dtype), input * np.log(other)))
+    return np.where(
+        np.isnan(other), np.asarray(np.nan, other.dtype), np.where(input == 0, np.zeros((), input.dtype), input * np.log(other))
+    )
 
 
 def _xlogy_input(grad, input, other):
@@ -368,18 +508,33 @@ def _xlogy_input_number(grad, input, other):
 _XLOGY = {"promote": "float", "inplace": True, "ulps": 3.0, "reason": "log within 1 ulp and a product"}
 
 
-@op(**_XLOGY, also=("special",), number_only=("other",), node="2", vjp=dict(input=lambda grad, input, other: _xlogy_input_number(grad, input, other)))
+@op(
+    **_XLOGY,
+    also=("special",),
+    number_only=("other",),
+    node="2",
+    vjp=dict(input=lambda grad, input, other: _xlogy_input_number(grad, input, other)),
+)
 def xlogy(input, other):
     return _xlogy(input, other)
 
 
-@op(name="xlogy", **(_XLOGY | {"inplace": False}), number_only=("input",), node="1", vjp=dict(other=lambda grad, input, other: grad * input / other))
+@op(
+    name="xlogy",
+    **(_XLOGY | {"inplace": False}),
+    number_only=("input",),
+    node="1",
+    vjp=dict(other=lambda grad, input, other: grad * input / other),
+)
 def _xlogy_of_number(input, other):
     return _xlogy(input, other)
 
 
-@op(name="xlogy", **_XLOGY,
-    vjp=dict(input=lambda grad, input, other: _xlogy_input(grad, input, other), other=lambda grad, input, other: grad * input / other))  # fmt: skip
+@op(
+    name="xlogy",
+    **_XLOGY,
+    vjp=dict(input=lambda grad, input, other: _xlogy_input(grad, input, other), other=lambda grad, input, other: grad * input / other),
+)
 def _xlogy_tensor(input, other):
     return _xlogy(input, other)
 
@@ -397,13 +552,16 @@ def copysign(input, other):
     return np.copysign(input, other)
 
 
-@op(name="copysign", **_COPYSIGN,
-    vjp=dict(input=lambda grad, input, result: _copysign_input(grad, input, result), other=lambda grad, other_shape: zeros_like(grad)))  # fmt: skip
+@op(
+    name="copysign",
+    **_COPYSIGN,
+    vjp=dict(input=lambda grad, input, result: _copysign_input(grad, input, result), other=lambda grad, other_shape: zeros_like(grad)),
+)
 def _copysign_tensor(input, other):
     return np.copysign(input, other)
 
 
-# --- larger and smaller -----------------------------------------------------------------------------------------------------------------
+# --- larger and smaller -----------------------------------------------------------------------------------------------
 
 
 def _half_at_ties(grad, input, other, loses):
@@ -411,41 +569,68 @@ def _half_at_ties(grad, input, other, loses):
     return masked(where(input == other, grad / 2, grad), loses)
 
 
-@op(**SELECTION, **_OTHER,
-    vjp=dict(input=lambda grad, input, other: _half_at_ties(grad, input, other, input < other),
-             other=lambda grad, input, other: _half_at_ties(grad, input, other, input > other)))  # fmt: skip
+@op(
+    **SELECTION,
+    **_OTHER,
+    vjp=dict(
+        input=lambda grad, input, other: _half_at_ties(grad, input, other, input < other),
+        other=lambda grad, input, other: _half_at_ties(grad, input, other, input > other),
+    ),
+)
 def maximum(input, other):
     return np.maximum(input, other)
 
 
-@op(**SELECTION, **_OTHER,
-    vjp=dict(input=lambda grad, input, other: _half_at_ties(grad, input, other, input > other),
-             other=lambda grad, input, other: _half_at_ties(grad, input, other, input < other)))  # fmt: skip
+@op(
+    **SELECTION,
+    **_OTHER,
+    vjp=dict(
+        input=lambda grad, input, other: _half_at_ties(grad, input, other, input > other),
+        other=lambda grad, input, other: _half_at_ties(grad, input, other, input < other),
+    ),
+)
 def minimum(input, other):
     return np.minimum(input, other)
 
 
-@op(**SELECTION, **_OTHER,
-    vjp=dict(input=lambda grad, input, other: masked(grad, (input >= other).logical_or(other.isnan()).logical_not()),
-             other=lambda grad, input, other: masked(grad, (input >= other).logical_or(other.isnan()))))  # fmt: skip
+@op(
+    **SELECTION,
+    **_OTHER,
+    vjp=dict(
+        input=lambda grad, input, other: masked(grad, (input >= other).logical_or(other.isnan()).logical_not()),
+        other=lambda grad, input, other: masked(grad, (input >= other).logical_or(other.isnan())),
+    ),
+)
 def fmax(input, other):
     return np.fmax(input, other)
 
 
-@op(**SELECTION, **_OTHER,
-    vjp=dict(input=lambda grad, input, other: masked(grad, (input <= other).logical_or(other.isnan()).logical_not()),
-             other=lambda grad, input, other: masked(grad, (input <= other).logical_or(other.isnan()))))  # fmt: skip
+@op(
+    **SELECTION,
+    **_OTHER,
+    vjp=dict(
+        input=lambda grad, input, other: masked(grad, (input <= other).logical_or(other.isnan()).logical_not()),
+        other=lambda grad, input, other: masked(grad, (input <= other).logical_or(other.isnan())),
+    ),
+)
 def fmin(input, other):
     return np.fmin(input, other)
 
 
-# --- lerp, addcmul, addcdiv -----------------------------------------------------------------------------------------------------------------
+# --- lerp, addcmul, addcdiv -------------------------------------------------------------------------------------------
 
 
 _TYPE_NAMES = {
-    "float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "uint8": "unsigned char", "int8": "signed char",
-    "int16": "short int", "int32": "int", "int64": "long int",
-}  # fmt: skip
+    "float32": "float",
+    "float64": "double",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+    "uint8": "unsigned char",
+    "int8": "signed char",
+    "int16": "short int",
+    "int32": "int",
+    "int64": "long int",
+}
 
 
 def _type_name(dtype: _dtypes.dtype) -> str:
@@ -473,20 +658,39 @@ def _lerp(input: np.ndarray, end: np.ndarray, weight: Any) -> np.ndarray:
 
 def _lerp_scale(input: np.ndarray, end: np.ndarray, weight: Any) -> np.ndarray:
     near = np.abs(weight) < 0.5
-    return np.where(near, np.abs(input), np.abs(end)) + 3 * np.abs(end - input) * np.where(near, np.abs(weight), np.abs(1 - np.asarray(weight, end.dtype)))
+    return np.where(near, np.abs(input), np.abs(end)) + 3 * np.abs(end - input) * np.where(
+        near, np.abs(weight), np.abs(1 - np.asarray(weight, end.dtype))
+    )
 
 
 _LERP = {"inplace": True, "ulps": 1.5, "scale": _lerp_scale, "reason": "a difference, a product, a sum"}
 
 
-@op(**_LERP, tensors=("input", "end"), scalars=("weight",), types=dict(weight=(int, float)), tensor_only=("end",), refuses=_lerp_dtypes("lerp_kernel_scalar"),
-    vjp=dict(input=lambda grad, weight: _mul_number(grad, 1 - weight), end=lambda grad, weight: _mul_number(grad, weight)))  # fmt: skip
+@op(
+    **_LERP,
+    tensors=("input", "end"),
+    scalars=("weight",),
+    types=dict(weight=(int, float)),
+    tensor_only=("end",),
+    refuses=_lerp_dtypes("lerp_kernel_scalar"),
+    vjp=dict(input=lambda grad, weight: _mul_number(grad, 1 - weight), end=lambda grad, weight: _mul_number(grad, weight)),
+)
 def lerp(input, end, weight):
     return _lerp(input, end, weight)
 
 
-@op(name="lerp", node="1", **_LERP, tensor_only=("end", "weight"), refuses=_lerp_dtypes("lerp_kernel_tensor"),
-    vjp=dict(input=lambda grad, weight: grad * (1 - weight), end=lambda grad, weight: grad * weight, weight=lambda grad, input, end: grad * (end - input)))  # fmt: skip
+@op(
+    name="lerp",
+    node="1",
+    **_LERP,
+    tensor_only=("end", "weight"),
+    refuses=_lerp_dtypes("lerp_kernel_tensor"),
+    vjp=dict(
+        input=lambda grad, weight: grad * (1 - weight),
+        end=lambda grad, weight: grad * weight,
+        weight=lambda grad, input, end: grad * (end - input),
+    ),
+)
 def _lerp_tensor(input, end, weight):
     return _lerp(input, end, weight)
 
@@ -494,9 +698,18 @@ def _lerp_tensor(input, end, weight):
 _ADDC = {"inplace": True, "scalars": ("value",), "tensors": ("input", "tensor1", "tensor2"), "tensor_only": ("tensor1", "tensor2")}
 
 
-@op(**_ADDC, refuses=no_kernel("addcmul_cpu_out", BOOL), ulps=3.0, reason="two products and a sum",
+@op(
+    **_ADDC,
+    refuses=no_kernel("addcmul_cpu_out", BOOL),
+    ulps=3.0,
+    reason="two products and a sum",
     scale=lambda input, tensor1, tensor2, value: np.abs(input) + np.abs(value * tensor1 * tensor2),
-    vjp=dict(input=lambda grad: grad, tensor1=lambda grad, tensor2, value: grad * (tensor2 * value), tensor2=lambda grad, tensor1, value: grad * (tensor1 * value)))  # fmt: skip
+    vjp=dict(
+        input=lambda grad: grad,
+        tensor1=lambda grad, tensor2, value: grad * (tensor2 * value),
+        tensor2=lambda grad, tensor1, value: grad * (tensor1 * value),
+    ),
+)
 def addcmul(input, tensor1, tensor2, *, value=1):
     return input + value * tensor1 * tensor2
 
@@ -506,15 +719,23 @@ def _refuse_integer_quotient(nominal: _dtypes.dtype, values: list[Any]) -> None:
         raise error("addcdiv_integers")
 
 
-@op(**_ADDC, refuses=_refuse_integer_quotient, ulps=4.0, reason="a product, a quotient and a sum",
+@op(
+    **_ADDC,
+    refuses=_refuse_integer_quotient,
+    ulps=4.0,
+    reason="a product, a quotient and a sum",
     scale=lambda input, tensor1, tensor2, value: np.abs(input) + np.abs(value * tensor1 / tensor2),
-    vjp=dict(input=lambda grad: grad, tensor1=lambda grad, tensor2, value: grad * (value / tensor2),
-             tensor2=lambda grad, tensor1, tensor2, value: -grad * (value * tensor1 / (tensor2 * tensor2))))  # fmt: skip
+    vjp=dict(
+        input=lambda grad: grad,
+        tensor1=lambda grad, tensor2, value: grad * (value / tensor2),
+        tensor2=lambda grad, tensor1, tensor2, value: -grad * (value * tensor1 / (tensor2 * tensor2)),
+    ),
+)
 def addcdiv(input, tensor1, tensor2, *, value=1):
     return input + value * tensor1 / tensor2
 
 
-# --- bits and logic ------------------------------------------------------------------------------------------------------------------------------
+# --- bits and logic ---------------------------------------------------------------------------------------------------
 
 
 @op(direct=True, inplace=True, symbol="&", refuses=no_kernel("bitwise_and_cpu", FLOAT))

@@ -58,7 +58,7 @@ def equal(input, other):
     return bool(np.all((input == other)._data))
 
 
-# --- where ---------------------------------------------------------------------------------------------------------------------
+# --- where ------------------------------------------------------------------------------------------------------------
 
 
 def _check_condition(condition: Any, input: Any, other: Any) -> None:
@@ -66,19 +66,26 @@ def _check_condition(condition: Any, input: Any, other: Any) -> None:
         raise error("where_condition", dtype=condition.dtype.tensor_type.removesuffix("Tensor"))
 
 
-@op(**SELECTION, method=False, tensors=("condition", "input", "other"), unpromoted=("condition",), tensor_only=("condition",), check=_check_condition,
-    vjp=dict(input=lambda grad, condition: where(condition, grad, 0), other=lambda grad, condition: where(condition, 0, grad)))  # fmt: skip
+@op(
+    **SELECTION,
+    method=False,
+    tensors=("condition", "input", "other"),
+    unpromoted=("condition",),
+    tensor_only=("condition",),
+    check=_check_condition,
+    vjp=dict(input=lambda grad, condition: where(condition, grad, 0), other=lambda grad, condition: where(condition, 0, grad)),
+)
 def where(condition, input, other):
     return np.where(condition, input, other)
 
 
-def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+def _where_method(self: Any, condition: Any, other: Any) -> Any:
     return where(condition, self, other)
 
 
 Tensor.where = _where_method  # type: ignore[attr-defined]
 
-# --- clamp ----------------------------------------------------------------------------------------------------------------------
+# --- clamp ------------------------------------------------------------------------------------------------------------
 
 _BOUNDS = ("input", "min", "max")
 
@@ -135,15 +142,28 @@ def _clamp_max_vjp(grad, input, min, max):
 _CLAMP = {**SELECTION, "inplace": True, "tensors": _BOUNDS, "check": _check_bounds}
 
 
-@op(**_CLAMP, node="1", number_only=("min", "max"), refuses=_bounds("clamp_scalar_cpu"), vjp=dict(input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0)))
+@op(
+    **_CLAMP,
+    node="1",
+    number_only=("min", "max"),
+    refuses=_bounds("clamp_scalar_cpu"),
+    vjp=dict(input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0)),
+)
 def clamp(input, min=None, max=None):
     return _clamp(input, min, max)
 
 
-@op(name="clamp", **_CLAMP, tensor_only=("min", "max"), refuses=_two_bounds,
-    vjp=dict(input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0),
-             min=lambda grad, input, min, max: None if min is None else _clamp_min_vjp(grad, input, min, max),
-             max=lambda grad, input, min, max: None if max is None else _clamp_max_vjp(grad, input, min, max)))  # fmt: skip
+@op(
+    name="clamp",
+    **_CLAMP,
+    tensor_only=("min", "max"),
+    refuses=_two_bounds,
+    vjp=dict(
+        input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0),
+        min=lambda grad, input, min, max: None if min is None else _clamp_min_vjp(grad, input, min, max),
+        max=lambda grad, input, min, max: None if max is None else _clamp_max_vjp(grad, input, min, max),
+    ),
+)
 def _clamp_tensors(input, min=None, max=None):
     return _clamp(input, min, max)
 
@@ -159,24 +179,42 @@ _CLAMP_MIN = {**SELECTION, "inplace": True, "tensors": ("input", "min")}
 _CLAMP_MAX = {**SELECTION, "inplace": True, "tensors": ("input", "max")}
 
 
-@op(**_CLAMP_MIN, number_only=("min",), refuses=_bounds("clamp_min_scalar_cpu"), vjp=dict(input=lambda grad, input, min: where(input >= min, grad, 0)))
+@op(
+    **_CLAMP_MIN,
+    number_only=("min",),
+    refuses=_bounds("clamp_min_scalar_cpu"),
+    vjp=dict(input=lambda grad, input, min: where(input >= min, grad, 0)),
+)
 def clamp_min(input, min):
     return np.maximum(input, min)
 
 
-@op(name="clamp_min", node="1", **_CLAMP_MIN,
-    vjp=dict(input=lambda grad, input, min: where(input >= min, grad, 0), min=lambda grad, input, min: where(input < min, grad, 0)))  # fmt: skip
+@op(
+    name="clamp_min",
+    node="1",
+    **_CLAMP_MIN,
+    vjp=dict(input=lambda grad, input, min: where(input >= min, grad, 0), min=lambda grad, input, min: where(input < min, grad, 0)),
+)
 def _clamp_min_tensor(input, min):
     return np.maximum(input, min)
 
 
-@op(**_CLAMP_MAX, number_only=("max",), refuses=_bounds("clamp_max_scalar_cpu"), vjp=dict(input=lambda grad, input, max: where(input <= max, grad, 0)))
+@op(
+    **_CLAMP_MAX,
+    number_only=("max",),
+    refuses=_bounds("clamp_max_scalar_cpu"),
+    vjp=dict(input=lambda grad, input, max: where(input <= max, grad, 0)),
+)
 def clamp_max(input, max):
     return np.minimum(input, max)
 
 
-@op(name="clamp_max", node="1", **_CLAMP_MAX,
-    vjp=dict(input=lambda grad, input, max: where(input <= max, grad, 0), max=lambda grad, input, max: where(input > max, grad, 0)))  # fmt: skip
+@op(
+    name="clamp_max",
+    node="1",
+    **_CLAMP_MAX,
+    vjp=dict(input=lambda grad, input, max: where(input <= max, grad, 0), max=lambda grad, input, max: where(input > max, grad, 0)),
+)
 def _clamp_max_tensor(input, max):
     return np.minimum(input, max)
 

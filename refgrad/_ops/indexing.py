@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dispatch import _c_name
+from refgrad._dispatch import _c_name, broadcast_shapes
 from refgrad._dtypes import BOOL, FLOAT, OF, narrow
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
@@ -101,9 +101,9 @@ def _is_index(array: np.ndarray) -> bool:
 
 def _check_bounds(index: np.ndarray, size: int, raise_for: Any, lowest: int = 0) -> None:
     """Raises what ``raise_for`` gives for the first index outside of [lowest, size)."""
-    bad = (index < lowest) | (index >= size)
-    if bad.any():
-        raise raise_for(int(index[bad].reshape(-1)[0]))
+    flat = index.reshape(-1)
+    if flat.size and (np.minimum.reduce(flat) < lowest or np.maximum.reduce(flat) >= size):
+        raise raise_for(int(flat[(flat < lowest) | (flat >= size)][0]))
 
 
 def _bounds_error(key: str, dim: int, size: int) -> Any:
@@ -162,6 +162,8 @@ def _integers(input: np.ndarray, indices: Any) -> dict[int, np.ndarray]:
             raise error("index_dtype")
     if dim > input.ndim:
         raise error("index_too_many_given", ndim=input.ndim, count=dim)
+    if len(found) == 1:
+        return found
     try:
         arrays = np.broadcast_arrays(*found.values())
     except ValueError:
@@ -198,20 +200,21 @@ def _check_indices(input: np.ndarray, arrays: dict[int, np.ndarray]) -> None:
     if not any(b.any() for b in bad):
         return
     first = np.argmax(np.any([b.reshape(-1) for b in bad], axis=0))
-    for b, (d, index) in zip(bad, arrays.items(), strict=True):
-        if b.reshape(-1)[first]:
-            raise error("index_bounds", index=int(index.reshape(-1)[first]), dim=d, size=input.shape[d])
+    for place, (b, (d, index)) in enumerate(zip(bad, arrays.items(), strict=True)):
+        if b.reshape(-1)[first]:  # torch counts the index tensors, not the dims
+            raise error("index_bounds", index=int(index.reshape(-1)[first]), dim=place, size=input.shape[d])
 
 
 def _picked(input: np.ndarray, arrays: dict[int, np.ndarray]) -> np.ndarray:
     """The elements, in the memory order in which torch's kernel leaves them."""
-    _check_indices(input, arrays)
-    shape = _result_shape(input, arrays)
-    if 0 in shape:
-        return np.empty(shape, input.dtype)
-    out = np.ascontiguousarray(input[_key(input, arrays)])
-    if input.flags.c_contiguous and all(a.ndim < 2 or a.flags.c_contiguous for a in arrays.values()):
+    try:
+        out = np.ascontiguousarray(input[_key(input, arrays)])
+    except IndexError:
+        _check_indices(input, arrays)
+        return np.empty(_result_shape(input, arrays), input.dtype)  # nothing to pick, so torch looks at no index
+    if not out.size or (input.flags.c_contiguous and all(a.ndim < 2 or a.flags.c_contiguous for a in arrays.values())):
         return out
+    shape = out.shape
     before, others = _replaced(input, arrays)
     inner = next(iter(arrays.values()))
     strides = [input.strides[d] for d in others]
@@ -302,6 +305,17 @@ def _slice_index(value: Any) -> Any:
         raise TypeError("slice indices must be integers or None or have an __index__ method") from None
 
 
+def _plain_parts(key: Any, ndim: int) -> bool:
+    """Whether the key is a tuple of ints and slices, not too many."""
+    if key.__class__ is not tuple or len(key) > ndim:
+        return False
+    for part in key:
+        kind = part.__class__
+        if kind is not int and kind is not slice:
+            return False
+    return True
+
+
 def getitem(input: Tensor, key: Any) -> Tensor:
     """``input[key]``: a view for numbers, slices, None and the ellipsis, a copy where a tensor, a list or a bool takes part."""
     kind = key.__class__
@@ -314,7 +328,7 @@ def getitem(input: Tensor, key: Any) -> Tensor:
         return _slice(input, 0, start, stop, step)
     if key is None:
         return unsqueeze(input, 0)
-    viewed, indices = _sliced(input, _parts(key))
+    viewed, indices = _plainly(input, key) if _plain_parts(key, input._data.ndim) else _sliced(input, _parts(key))
     if indices:
         return index(viewed, tuple(indices))
     return TABLE["_alias"].public(input) if viewed is input else viewed
@@ -359,6 +373,18 @@ def _consumed(part: Any) -> int:
     if part is None or part is ... or isinstance(part, bool):
         return 0
     return part._data.ndim if isinstance(part, Tensor) and _is_mask(part) else 1
+
+
+def _plainly(input: Tensor, parts: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
+    """As ``_sliced`` for ints and slices alone."""
+    viewed, dim = input, 0
+    for place, part in enumerate(parts):
+        if part.__class__ is int:
+            viewed = _select_item(viewed, dim, part, place)
+        else:
+            viewed = _slice_item(viewed, dim, part)
+            dim += 1
+    return viewed, ()
 
 
 def _sliced(input: Tensor, parts: tuple[Any, ...]) -> tuple[Tensor, list[Any]]:
@@ -408,12 +434,6 @@ def _slice_item(input: Tensor, dim: int, part: slice) -> Tensor:
 # --- Tensor.__setitem__ ------------------------------------------------------------------------------------------------------------------
 
 
-@op(name="_fill_item", node="FillBackward3", promote="none", inplace=True, method=False, function=False, tensors=("input", "value"),
-    vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), value=lambda grad: grad.sum()))  # fmt: skip
-def _fill_item(input, value):
-    return np.full(input.shape, narrow(value, input.dtype), input.dtype)
-
-
 def setitem(input: Tensor, key: Any, value: Any) -> None:
     """``input[key] = value``: a copy into the view that the key names, or ``index_put_`` where a tensor, a list or a mask takes part."""
     value = _as_value(input, value)
@@ -424,7 +444,8 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
     viewed, indices = _sliced(input, _parts(key))
     if not indices:
         return _copy_to(viewed, value)
-    TABLE["index_put"].inplace_public(viewed, tuple(indices), _without_leading_ones(value), False)
+    ones = _leading_ones(value)
+    TABLE["index_put"].inplace_public(viewed, tuple(indices), view(value, value._data.shape[ones:]) if ones else value, False)
 
 
 Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
@@ -435,23 +456,24 @@ def _as_value(input: Tensor, value: Any) -> Tensor:
         return value
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, complex):
+        raise error("value_overflow", kind=_c_name(input.dtype))
     if not isinstance(value, (bool, int, float)):
         raise error("setitem_kind", kind=type(value).__name__, tensor=input.dtype.tensor_type)
     return make(scalar_for(input._data, value))
 
 
-def _without_leading_ones(value: Tensor) -> Tensor:
+def _leading_ones(value: Tensor) -> int:
     shape = value._data.shape
-    first = next((i for i, n in enumerate(shape) if n != 1), len(shape))
-    return view(value, shape[first:]) if first else value
+    return next((i for i, n in enumerate(shape) if n != 1), len(shape))
 
 
 def _copy_to(target: Tensor, value: Tensor) -> None:
     if value._data.shape != target._data.shape:
         if not value._data.ndim:
-            TABLE["_fill_item"].inplace_public(target, value)
+            TABLE["fill"].inplace_public(target, value)
             return
-        value = expand(_without_leading_ones(value), target._data.shape)
+        value = expand(view(value, value._data.shape[_leading_ones(value) :]), target._data.shape)
     TABLE["copy"].inplace_public(target, value)
 
 
@@ -511,9 +533,7 @@ def _scattered(input: np.ndarray, dim: int, index: np.ndarray, src: Any, write: 
     out = np.array(input, order="C")
     if index.size:
         whole, places = _lines(out, index)
-        if isinstance(src, np.ndarray) and src.size:
-            src = _lines(src)[0][tuple([slice(n) for n in places.shape])]
-        write(whole, _grid(places, dim), src)
+        write(whole, _grid(places, dim), src if np.ndim(src) == 0 else src[tuple([slice(n) for n in places.shape])])
     return out
 
 
@@ -533,7 +553,7 @@ def _check_scatter(name: str, input: np.ndarray, dim: int, index: np.ndarray, sr
 @op(promote="none", error="exact", inplace=True, apart=True, tensors=("input", "index", "src"), tensor_only=("index", "src"),
     vjp=dict(input=lambda grad, dim, index: scatter(grad, dim, index, 0), src=lambda grad, dim, index: gather(grad, dim, index)))  # fmt: skip
 def scatter(input, dim, index, src):
-    return _scattered(input, _check_scatter("scatter", input, dim, index, src), index, src, _assign)
+    return _scattered(input, _check_scatter("scatter", input, dim, index, src), index, *_lines(src), _assign)
 
 
 def _scatter_places(values, shape):
@@ -550,17 +570,17 @@ scatter = TABLE["scatter"].public
 
 
 def _scatter_add_ulps(input, dim, index, src):
-    return _scattered(np.zeros(input.shape), wrap_dim(dim, input.ndim), index, np.ones(src.shape), np.add.at)
+    return _scattered(np.zeros(input.shape), wrap_dim(dim, input.ndim), index, 1.0, np.add.at)
 
 
 def _scatter_add_scale(input, dim, index, src):
-    return _scattered(np.abs(input), wrap_dim(dim, input.ndim), index, np.abs(src), np.add.at)
+    return _scattered(np.abs(input), wrap_dim(dim, input.ndim), index, *_lines(np.abs(src)), np.add.at)
 
 
 @op(promote="none", error="linear", inplace=True, apart=True, tensors=("input", "index", "src"), tensor_only=("index", "src"), reason=_ADDED,
     ulps=_scatter_add_ulps, scale=_scatter_add_scale, vjp=dict(input=lambda grad: grad, src=lambda grad, dim, index: gather(grad, dim, index)))  # fmt: skip
 def scatter_add(input, dim, index, src):
-    return _scattered(input, _check_scatter("scatter_add", input, dim, index, src), index, src, np.add.at)
+    return _scattered(input, _check_scatter("scatter_add", input, dim, index, src), index, *_lines(src), np.add.at)
 
 
 @op(composite=True, tensors=("input", "indices"))
@@ -617,6 +637,8 @@ def _check_index_add(input: np.ndarray, dim: int, index: np.ndarray, source: np.
         raise error("add_index_dtype", kind=_kind(index))
     if input.dtype != source.dtype:
         raise error("add_dtype", input=_kind(input), source=_kind(source))
+    if not source.ndim and index.size != 1 and input.ndim:
+        raise error("no_dims", dim=dim)
     if source.ndim and index.size != source.shape[min(dim, source.ndim - 1)]:
         raise error("add_count", count=index.size, size=source.shape[min(dim, source.ndim - 1)], dim=dim)
     apart = [list(a.shape[:dim]) + list(a.shape[dim + 1 :]) for a in (input, source)]
@@ -737,6 +759,7 @@ index_fill = TABLE["index_fill"].public
 def _mask_filled(input: np.ndarray, mask: np.ndarray, value: Any) -> np.ndarray:
     if mask.dtype != np.bool_:
         raise error("masked_fill_mask", dtype=_c_name(OF[mask.dtype]))
+    broadcast_shapes(mask.shape, input.shape)
     return np.asarray(np.where(mask, value, input), order="C")
 
 
@@ -761,29 +784,30 @@ masked_fill = TABLE["masked_fill"].public
 
 def _masked_select_vjp(grad: Tensor, input: Tensor, mask: Tensor) -> Tensor:
     shape = np.broadcast_shapes(input._data.shape, mask._data.shape)
-    return write_into(_new_zeros(grad, shape), "masked_scatter", mask, grad)
+    return write_into(TABLE["zeros_like"].public(input if input._data.shape == shape else expand(input, shape)), "masked_scatter", mask, grad)
 
 
 @op(promote="none", error="exact", tensor_only=("mask",), vjp=dict(input=_masked_select_vjp))
 def masked_select(input, mask):
     if mask.dtype != np.bool_:
         raise error("masked_select_mask")
-    shape = np.broadcast_shapes(input.shape, mask.shape)
+    shape = broadcast_shapes(mask.shape, input.shape)
     return np.broadcast_to(input, shape)[np.broadcast_to(mask, shape)]
 
 
-def _masked_scatter_vjp(grad: Tensor, mask: Tensor, source_shape: tuple[int, ...]) -> Tensor:
-    picked = masked_select(grad, mask)
-    left = math.prod(source_shape) - picked._data.size
-    if left > 0:
-        picked = TABLE["cat"].public([picked, _new_zeros(grad, (left,))], 0)
-    return view(picked, source_shape)
+@op(name="_masked_scatter_backward", promote="none", error="exact", method=False, function=False,
+    vjp=dict(input=lambda grad, input_shape, mask: masked_scatter(_new_zeros(grad, input_shape), mask, grad)))  # fmt: skip
+def _masked_scatter_backward(input, mask, size):
+    picked = input[np.broadcast_to(mask, input.shape)]
+    source = np.zeros(math.prod(size), input.dtype)
+    source[: picked.size] = picked
+    return source.reshape(size)
 
 
 @op(promote="none", error="exact", inplace=True, tensors=("input", "mask", "source"), tensor_only=("mask", "source"),
-    vjp=dict(input=lambda grad, mask: masked_fill(grad, mask, 0), source=_masked_scatter_vjp))  # fmt: skip
+    vjp=dict(input=lambda grad, mask: masked_fill(grad, mask, 0), source=lambda grad, mask, source_shape: _masked_scatter_backward(grad, mask, source_shape)))  # fmt: skip
 def masked_scatter(input, mask, source):
-    shape = np.broadcast_shapes(input.shape, mask.shape)
+    shape = broadcast_shapes(mask.shape, input.shape)
     if input.dtype != source.dtype:
         raise error("masked_scatter_dtype", input=_kind(input), source=_kind(source))
     if mask.dtype != np.bool_:
@@ -807,7 +831,7 @@ def _check_flat(name: str, input: np.ndarray, index: np.ndarray) -> None:
 
 
 def _take_vjp(grad: Tensor, input: Tensor, index: Tensor) -> Tensor:
-    return write_into(_new_zeros(grad, input._data.shape), "put", index, grad, True)
+    return write_into(TABLE["zeros_like"].public(input), "put", index, grad, True)
 
 
 @op(promote="none", error="exact", tensor_only=("index",), vjp=dict(input=_take_vjp))
@@ -855,10 +879,10 @@ def nonzero(input, *, as_tuple=False):
     """The indices of what is not zero: one row each, or (``as_tuple``) one tensor per dim."""
     array = input._data
     if as_tuple:
-        return tuple([make(a) for a in np.nonzero(_lines(array)[0])])
+        return nonzero(input if array.ndim else unsqueeze(input, 0)).unbind(1)
     if not array.ndim:
         return make(np.empty((int(bool(array)), 0), np.int64))
-    return make(np.array(np.nonzero(array), np.int64).T)
+    return make(np.array(np.nonzero(array), np.int64, order="C").T)
 
 
 @op(composite=True)

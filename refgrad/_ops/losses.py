@@ -1,7 +1,8 @@
 """Losses of ``torch.nn.functional``.
 
-A pointwise loss is one entry: the loss of each element, then the reduction. Its gradient is a private entry, as in torch, so that further derivatives
-follow. Allowances: roundings of one element, relative to the magnitudes that the element is computed from; then the order of summation.
+A pointwise loss is one entry: the loss of each element, then the reduction. Its gradient is a private entry, as in torch, so that further
+derivatives follow. Allowances: roundings of one element, relative to the magnitudes that the element is computed from; then the order of
+summation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from refgrad._ops.reduction import sum_ulps
 from refgrad._ops.unary import zeros_like
 from refgrad._storage import laid_out
 from refgrad._table import TABLE, op
-from refgrad._tensor import Size, Tensor
+from refgrad._tensor import Size
 
 _CLASSES = "weight tensor should be defined either for all {count} classes or no classes but got weight tensor of shape: {shape}"
 declare("loss_reduction", ValueError, "{reduction} is not a valid value for reduction")
@@ -34,9 +35,18 @@ declare("huber_delta", RuntimeError, "huber_loss does not support non-positive v
 declare("loss_weight_size", ValueError, "Weights and input must have the same size.")
 declare("bce_domain", RuntimeError, "all elements of {name} should be between 0 and 1")
 declare("found_dtype", RuntimeError, "Found dtype {found} but expected {expected}")
-declare("bce_size", ValueError, "Using a target size ({target}) that is different to the input size ({input}) is deprecated. Please ensure they have the same size.")  # fmt: skip
+declare(
+    "bce_size",
+    ValueError,
+    "Using a target size ({target}) that is different to the input size ({input}) is deprecated. Please ensure they have the same size.",
+)
 declare("bce_logits_size", ValueError, "Target size ({target}) must be the same as input size ({input})")
-declare("bce_weight_size", RuntimeError, "Attempting to broadcast a dimension of length {n} at {dim}! Mismatching argument at index 1 had {weight}; but expected shape should be broadcastable to {shape}")  # fmt: skip
+declare(
+    "bce_weight_size",
+    RuntimeError,
+    "Attempting to broadcast a dimension of length {n} at {dim}! Mismatching argument at index 1 had {weight}; but expected "
+    "shape should be broadcastable to {shape}",
+)
 declare("nll_dims", ValueError, "Expected 1 or more dimensions (got 0)")
 declare("nll_batch", ValueError, "Expected input batch_size ({input}) to match target batch_size ({target}).")
 declare("nll_target_dtype", RuntimeError, "expected target dtype to be Long or Byte, but got {dtype}")
@@ -59,14 +69,16 @@ def _short(dtype: _dtypes.dtype) -> str:
     return dtype.tensor_type.removesuffix("Tensor")
 
 
-# --- what all of them share ------------------------------------------------------------------------------------------------------
+# --- what all of them share -------------------------------------------------------------------------------------------
 
 
 def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """The reduction, after the arguments that it replaced."""
     if size_average is not None or reduce is not None:
         reduction = "none" if reduce is False else "sum" if size_average is False else "mean"
-        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", UserWarning, stacklevel=4)
+        warnings.warn(
+            f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", UserWarning, stacklevel=4
+        )
     elif reduction not in ("none", "mean", "sum"):
         raise error("loss_reduction", reduction=reduction)
     return reduction
@@ -93,8 +105,13 @@ def _reduced_radius(losses: np.ndarray, errors: Any, reduction: str, nominal: _d
     return total / max(losses.size, 1) if reduction == "mean" else total
 
 
-def _pointwise_radius(element: Callable[..., Any], ulps: float, magnitude: Callable[..., Any], slopes: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``radius`` of a pointwise loss: ``element`` gives the losses, ``magnitude`` what their rounding is relative to, ``slopes`` |d loss / d operand|."""
+def _pointwise_radius(
+    element: Callable[..., Any], ulps: float, magnitude: Callable[..., Any], slopes: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The ``radius`` of a pointwise loss.
+
+    ``element`` gives the losses, ``magnitude`` what their rounding is relative to, ``slopes`` |d loss / d operand|.
+    """
 
     def radius(arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> Any:
         reduction = next(a for a in arguments if isinstance(a, str))
@@ -111,41 +128,42 @@ def _finite(array: Any) -> Any:
     return np.where(np.isfinite(array), np.abs(array), 0)
 
 
-def _same_shape(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _same_shape(input: Any, target: Any) -> tuple[Any, Any]:
     """Both at their broadcast shape, with torch's warning where they differ."""
     a, b = input._data.shape, target._data.shape
     if a == b:
         return input, target
     warnings.warn(
-        f"Using a target size ({Size(b)!r}) that is different to the input size ({Size(a)!r}). This will likely lead to incorrect results due to "
+        f"Using a target size ({Size(b)!r}) that is different to the input size ({Size(a)!r}). This will likely lead to "
+        f"incorrect results due to "
         "broadcasting. Please ensure they have the same size.",
         UserWarning,
         stacklevel=4,
     )
     shape = broadcast_shapes(a, b)
-    return (input if a == shape else input.expand(shape)), (target if b == shape else target.expand(shape))  # type: ignore[attr-defined]
+    return (input if a == shape else input.expand(shape)), (target if b == shape else target.expand(shape))
 
 
-def _weighted_mean(losses: Tensor, weight: Tensor, reduction: str) -> Tensor:
-    weighted = losses * weight  # type: ignore[operator]
+def _weighted_mean(losses: Any, weight: Any, reduction: str) -> Any:
+    weighted = losses * weight
     if reduction == "none":
         return weighted
     return weighted.sum() if reduction == "sum" else weighted.sum() / weight.sum()
 
 
-def _same_size(weight: Tensor, input: Tensor) -> None:
+def _same_size(weight: Any, input: Any) -> None:
     if weight._data.shape != input._data.shape:
         raise error("loss_weight_size")
 
 
-def _reduce_tensor(losses: Tensor, reduction: str) -> Tensor:
-    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()  # type: ignore[attr-defined]
+def _reduce_tensor(losses: Any, reduction: str) -> Any:
+    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
 
 
 _KERNEL = {**_PRIVATE, "tensors": ("grad_output", "input", "target")}
 
 
-def _divided(product: Tensor, reduction: str, shape: tuple[int, ...]) -> Tensor:
+def _divided(product: Any, reduction: str, shape: tuple[int, ...]) -> Any:
     return _div_number(product, _numel(shape)) if reduction == "mean" else product
 
 
@@ -153,21 +171,35 @@ def _numel(shape: tuple[int, ...]) -> int:
     return Size(shape).numel()
 
 
-# --- mse_loss ----------------------------------------------------------------------------------------------------------------------
+# --- mse_loss ---------------------------------------------------------------------------------------------------------
 
 
-@op(name="mse_loss_backward", **_KERNEL, ulps=5.0, reason="a difference, two products, a quotient",
-    vjp=dict(grad_output=lambda grad, input, target, reduction: _mse_backward(grad, input, target, reduction),
-             input=lambda grad, grad_output, reduction, input_shape: _divided(2 * (grad * grad_output), reduction, input_shape),
-             target=lambda grad, grad_output, reduction, input_shape: -_divided(2 * (grad * grad_output), reduction, input_shape)))  # fmt: skip
+@op(
+    name="mse_loss_backward",
+    **_KERNEL,
+    ulps=5.0,
+    reason="a difference, two products, a quotient",
+    vjp=dict(
+        grad_output=lambda grad, input, target, reduction: _mse_backward(grad, input, target, reduction),
+        input=lambda grad, grad_output, reduction, input_shape: _divided(2 * (grad * grad_output), reduction, input_shape),
+        target=lambda grad, grad_output, reduction, input_shape: -_divided(2 * (grad * grad_output), reduction, input_shape),
+    ),
+)
 def _mse_backward(grad_output, input, target, reduction):
     return grad_output * (2 / _share(reduction, input.size or 1)) * (input - target)
 
 
-@op(name="_mse_loss", **_PRIVATE, refuses=no_kernel("mse_cpu", BOOL, INT), reason="a difference and its square, then the order of summation",
+@op(
+    name="_mse_loss",
+    **_PRIVATE,
+    refuses=no_kernel("mse_cpu", BOOL, INT),
+    reason="a difference and its square, then the order of summation",
     radius=_pointwise_radius(lambda x, y: (x - y) ** 2, 3.0, lambda x, y: (x - y) ** 2, lambda x, y: (2 * (x - y), 2 * (x - y))),
-    vjp=dict(input=lambda grad, input, target, reduction: _mse_backward(grad, input, target, reduction),
-             target=lambda grad, input, target, reduction: _mse_backward(grad, target, input, reduction)))  # fmt: skip
+    vjp=dict(
+        input=lambda grad, input, target, reduction: _mse_backward(grad, input, target, reduction),
+        target=lambda grad, input, target, reduction: _mse_backward(grad, target, input, reduction),
+    ),
+)
 def _mse_loss(input, target, reduction):
     return _reduced((input - target) ** 2, reduction)
 
@@ -182,7 +214,7 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     return _weighted_mean((x - y).pow(2), weight, reduction)
 
 
-# --- l1_loss, smooth_l1_loss, huber_loss -----------------------------------------------------------------------------------------------
+# --- l1_loss, smooth_l1_loss, huber_loss ------------------------------------------------------------------------------
 
 
 @op(where=F, composite=True)
@@ -216,19 +248,40 @@ def _near(product, input, target, limit, factor, reduction, shape):
     return _divided(where(inside, product, 0) * factor, reduction, shape)
 
 
-@op(name="smooth_l1_loss_backward", **_KERNEL, scalars=("beta",), ulps=5.0, reason="a difference, two products, a quotient",
-    vjp=dict(grad_output=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, input, target, reduction, beta),
-             input=lambda grad, grad_output, input, target, reduction, beta, input_shape: _near(grad * grad_output, input, target, beta, 1 / beta, reduction, input_shape),
-             target=lambda grad, grad_output, input, target, reduction, beta, input_shape: -_near(grad * grad_output, input, target, beta, 1 / beta, reduction, input_shape)))  # fmt: skip
+@op(
+    name="smooth_l1_loss_backward",
+    **_KERNEL,
+    scalars=("beta",),
+    ulps=5.0,
+    reason="a difference, two products, a quotient",
+    vjp=dict(
+        grad_output=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, input, target, reduction, beta),
+        input=lambda grad, grad_output, input, target, reduction, beta, input_shape: _near(
+            grad * grad_output, input, target, beta, 1 / beta, reduction, input_shape
+        ),
+        target=lambda grad, grad_output, input, target, reduction, beta, input_shape: (
+            -_near(grad * grad_output, input, target, beta, 1 / beta, reduction, input_shape)
+        ),
+    ),
+)
 def _smooth_l1_backward(grad_output, input, target, reduction, beta):
     norm, gap = np.asarray(1 / _share(reduction, input.size or 1), input.dtype), input - target
     return np.where(np.abs(gap) >= beta, np.sign(gap) * norm * grad_output, norm * gap * grad_output / beta)
 
 
-@op(name="_smooth_l1_loss", node="SmoothL1LossBackward0", **_PRIVATE, scalars=("beta",), refuses=no_kernel("smooth_l1_cpu", BOOL, INT),
-    radius=_pointwise_radius(_smooth_l1_array, 4.0, _smooth_l1_magnitude, _smooth_l1_slopes), reason="four roundings, then the order of summation",
-    vjp=dict(input=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, input, target, reduction, beta),
-             target=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, target, input, reduction, beta)))  # fmt: skip
+@op(
+    name="_smooth_l1_loss",
+    node="SmoothL1LossBackward0",
+    **_PRIVATE,
+    scalars=("beta",),
+    refuses=no_kernel("smooth_l1_cpu", BOOL, INT),
+    radius=_pointwise_radius(_smooth_l1_array, 4.0, _smooth_l1_magnitude, _smooth_l1_slopes),
+    reason="four roundings, then the order of summation",
+    vjp=dict(
+        input=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, input, target, reduction, beta),
+        target=lambda grad, input, target, reduction, beta: _smooth_l1_backward(grad, target, input, reduction, beta),
+    ),
+)
 def _smooth_l1_loss(input, target, reduction, beta):
     return _reduced(_smooth_l1_array(input, target, beta), reduction)
 
@@ -252,7 +305,7 @@ def _huber_magnitude(x: np.ndarray, y: np.ndarray, delta: float) -> np.ndarray:
     return np.where(gap <= delta, gap * gap, delta * (gap + delta))
 
 
-def _input_dtype(nominal: _dtypes.dtype, input: Tensor) -> _dtypes.dtype:
+def _input_dtype(nominal: _dtypes.dtype, input: Any) -> _dtypes.dtype:
     return input.dtype if input.dtype.category == FLOAT else nominal
 
 
@@ -261,10 +314,23 @@ def _huber_slopes(x: np.ndarray, y: np.ndarray, delta: float) -> tuple[Any, Any]
     return slope, slope
 
 
-@op(name="huber_loss_backward", **_KERNEL, check=lambda grad_output, input, target, reduction, delta: _check_same(grad_output, input, target), scalars=("delta",), ulps=5.0, reason="a difference, two products, a quotient",
-    vjp=dict(grad_output=lambda grad, input, target, reduction, delta: _huber_backward(grad, input, target, reduction, delta),
-             input=lambda grad, grad_output, input, target, reduction, delta, input_shape: _near(grad * grad_output, input, target, delta, 1, reduction, input_shape),
-             target=lambda grad, grad_output, input, target, reduction, delta, input_shape: -_near(grad * grad_output, input, target, delta, 1, reduction, input_shape)))  # fmt: skip
+@op(
+    name="huber_loss_backward",
+    **_KERNEL,
+    check=lambda grad_output, input, target, reduction, delta: _check_same(grad_output, input, target),
+    scalars=("delta",),
+    ulps=5.0,
+    reason="a difference, two products, a quotient",
+    vjp=dict(
+        grad_output=lambda grad, input, target, reduction, delta: _huber_backward(grad, input, target, reduction, delta),
+        input=lambda grad, grad_output, input, target, reduction, delta, input_shape: _near(
+            grad * grad_output, input, target, delta, 1, reduction, input_shape
+        ),
+        target=lambda grad, grad_output, input, target, reduction, delta, input_shape: (
+            -_near(grad * grad_output, input, target, delta, 1, reduction, input_shape)
+        ),
+    ),
+)
 def _huber_backward(grad_output, input, target, reduction, delta):
     norm = np.asarray(1 / _share(reduction, input.size or 1), input.dtype)
     return norm * np.clip(input - target, -delta, delta) * grad_output
@@ -277,10 +343,19 @@ def _refuse_huber(nominal: _dtypes.dtype, values: list[Any]) -> None:
     no_kernel("huber_cpu", BOOL, INT)(nominal, values)
 
 
-@op(name="_huber_loss", **_PRIVATE, scalars=("delta",), refuses=_refuse_huber, result_dtype=lambda nominal, bound: _input_dtype(nominal, bound[0]),
-    radius=_pointwise_radius(_huber_array, 4.0, _huber_magnitude, _huber_slopes), reason="four roundings, then the order of summation",
-    vjp=dict(input=lambda grad, input, target, reduction, delta: _huber_backward(grad, input, target, reduction, delta),
-             target=lambda grad, input, target, reduction, delta: _huber_backward(grad, target, input, reduction, delta)))  # fmt: skip
+@op(
+    name="_huber_loss",
+    **_PRIVATE,
+    scalars=("delta",),
+    refuses=_refuse_huber,
+    result_dtype=lambda nominal, bound: _input_dtype(nominal, bound[0]),
+    radius=_pointwise_radius(_huber_array, 4.0, _huber_magnitude, _huber_slopes),
+    reason="four roundings, then the order of summation",
+    vjp=dict(
+        input=lambda grad, input, target, reduction, delta: _huber_backward(grad, input, target, reduction, delta),
+        target=lambda grad, input, target, reduction, delta: _huber_backward(grad, target, input, reduction, delta),
+    ),
+)
 def _huber_loss(input, target, reduction, delta):
     return _reduced(_huber_array(input, target, delta), reduction)
 
@@ -297,12 +372,12 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     return _reduce_tensor(_huber_loss(x, y, "none", float(delta)) * weight, reduction)
 
 
-# --- binary cross entropy ---------------------------------------------------------------------------------------------------------------
+# --- binary cross entropy ---------------------------------------------------------------------------------------------
 
 _BCE = {"unpromoted": ("weight", "pos_weight")}
 
 
-def _check_same(grad_output: Any, input: Tensor, target: Tensor, *others: Any) -> None:
+def _check_same(grad_output: Any, input: Any, target: Any, *others: Any) -> None:
     if target.dtype is not input.dtype:
         raise error("found_dtype", found=_short(target.dtype), expected=_short(input.dtype))
 
@@ -323,7 +398,10 @@ def _bce_magnitude(x: np.ndarray, y: np.ndarray, weight: Any) -> np.ndarray:
 
 
 def _bce_slopes(x: np.ndarray, y: np.ndarray, weight: Any) -> tuple[Any, Any]:
-    return (_times(weight, (x - y) / np.maximum((1 - x) * x, 1e-12)), _times(weight, np.maximum(np.log1p(-x), -100) - np.maximum(np.log(x), -100)))
+    return (
+        _times(weight, (x - y) / np.maximum((1 - x) * x, 1e-12)),
+        _times(weight, np.maximum(np.log1p(-x), -100) - np.maximum(np.log(x), -100)),
+    )
 
 
 def _bce_second(grad, grad_output, input, target, weight, reduction, shape):
@@ -338,11 +416,22 @@ def _bce_second_target(grad, grad_output, input, weight, reduction, shape):
     return _divided(out if weight is None else out * weight, reduction, shape)
 
 
-@op(name="binary_cross_entropy_backward", **(_PRIVATE | {"tensors": ("grad_output", "input", "target", "weight")}), unpromoted=("weight",), ulps=8.0,
+@op(
+    name="binary_cross_entropy_backward",
+    **(_PRIVATE | {"tensors": ("grad_output", "input", "target", "weight")}),
+    unpromoted=("weight",),
+    ulps=8.0,
     reason="two differences, three products, a quotient",
-    vjp=dict(grad_output=lambda grad, input, target, weight, reduction: _bce_backward(grad, input, target, weight, reduction),
-             input=lambda grad, grad_output, input, target, weight, reduction, input_shape: _bce_second(grad, grad_output, input, target, weight, reduction, input_shape),
-             target=lambda grad, grad_output, input, weight, reduction, input_shape: _bce_second_target(grad, grad_output, input, weight, reduction, input_shape)))  # fmt: skip
+    vjp=dict(
+        grad_output=lambda grad, input, target, weight, reduction: _bce_backward(grad, input, target, weight, reduction),
+        input=lambda grad, grad_output, input, target, weight, reduction, input_shape: _bce_second(
+            grad, grad_output, input, target, weight, reduction, input_shape
+        ),
+        target=lambda grad, grad_output, input, weight, reduction, input_shape: _bce_second_target(
+            grad, grad_output, input, weight, reduction, input_shape
+        ),
+    ),
+)
 def _bce_backward(grad_output, input, target, weight, reduction):
     slope = (input - target) / np.maximum((1 - input) * input, np.asarray(1e-12, input.dtype))
     return _times(weight, grad_output * slope) / np.asarray(_share(reduction, input.size or 1), input.dtype)
@@ -353,7 +442,7 @@ def _bce_target(grad, input, weight, reduction, shape):
     return _divided(out if weight is None else out * weight, reduction, shape)
 
 
-def _check_bce(input: Tensor, target: Tensor, weight: Any, reduction: str) -> None:
+def _check_bce(input: Any, target: Any, weight: Any, reduction: str) -> None:
     _check_same(None, input, target)
     if input.dtype.category == FLOAT:
         for name, value in (("input", input), ("target", target)):
@@ -361,15 +450,24 @@ def _check_bce(input: Tensor, target: Tensor, weight: Any, reduction: str) -> No
                 raise error("bce_domain", name=name)
 
 
-@op(name="_binary_cross_entropy", **_PRIVATE, unpromoted=("weight",), check=_check_bce, refuses=no_kernel("binary_cross_entropy", BOOL, INT),
-    radius=_pointwise_radius(_bce_array, 7.0, _bce_magnitude, _bce_slopes), reason="two logarithms within 1 ulp, three products, a sum",
-    vjp=dict(input=lambda grad, input, target, weight, reduction: _bce_backward(grad, input, target, weight, reduction),
-             target=lambda grad, input, target, weight, reduction, input_shape: _bce_target(grad, input, weight, reduction, input_shape)))  # fmt: skip
+@op(
+    name="_binary_cross_entropy",
+    **_PRIVATE,
+    unpromoted=("weight",),
+    check=_check_bce,
+    refuses=no_kernel("binary_cross_entropy", BOOL, INT),
+    radius=_pointwise_radius(_bce_array, 7.0, _bce_magnitude, _bce_slopes),
+    reason="two logarithms within 1 ulp, three products, a sum",
+    vjp=dict(
+        input=lambda grad, input, target, weight, reduction: _bce_backward(grad, input, target, weight, reduction),
+        target=lambda grad, input, target, weight, reduction, input_shape: _bce_target(grad, input, weight, reduction, input_shape),
+    ),
+)
 def _binary_cross_entropy(input, target, weight, reduction):
     return _reduced(_bce_array(input, target, weight), reduction)
 
 
-def _expanded_weight(weight: Any, target: Tensor) -> Any:
+def _expanded_weight(weight: Any, target: Any) -> Any:
     if weight is None:
         return None
     shape, own = target._data.shape, weight._data.shape
@@ -430,10 +528,25 @@ def _logits_target(grad, input, weight, pos_weight, reduction, shape):
     return _divided(out if weight is None else out * weight, reduction, shape)
 
 
-@op(name="_binary_cross_entropy_with_logits", node="BinaryCrossEntropyWithLogitsBackward0", **_PRIVATE, **_BCE, iterates=False, refuses=_refuse_integer_logits, result_dtype=lambda nominal, bound: bound[1].dtype,
-    radius=_pointwise_radius(_logits_array, 9.0, _logits_magnitude, _logits_slopes), reason="log1p and exp within 2 ulp, products and sums",
-    vjp=dict(input=lambda grad, input, target, weight, pos_weight, reduction, input_shape: _logits_input(grad, input, target, weight, pos_weight, reduction, input_shape),
-             target=lambda grad, input, target, weight, pos_weight, reduction, input_shape: _logits_target(grad, input, weight, pos_weight, reduction, input_shape)))  # fmt: skip
+@op(
+    name="_binary_cross_entropy_with_logits",
+    node="BinaryCrossEntropyWithLogitsBackward0",
+    **_PRIVATE,
+    **_BCE,
+    iterates=False,
+    refuses=_refuse_integer_logits,
+    result_dtype=lambda nominal, bound: bound[1].dtype,
+    radius=_pointwise_radius(_logits_array, 9.0, _logits_magnitude, _logits_slopes),
+    reason="log1p and exp within 2 ulp, products and sums",
+    vjp=dict(
+        input=lambda grad, input, target, weight, pos_weight, reduction, input_shape: _logits_input(
+            grad, input, target, weight, pos_weight, reduction, input_shape
+        ),
+        target=lambda grad, input, target, weight, pos_weight, reduction, input_shape: _logits_target(
+            grad, input, weight, pos_weight, reduction, input_shape
+        ),
+    ),
+)
 def _binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction):
     losses = _logits_array(input, target, weight, pos_weight)
     return laid_out(losses, [target, input]) if reduction == "none" else _reduced(losses, reduction)
@@ -451,7 +564,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     return _binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)
 
 
-# --- nll_loss ------------------------------------------------------------------------------------------------------------------------------
+# --- nll_loss ---------------------------------------------------------------------------------------------------------
 
 _CLASS_WEIGHTS = {"unpromoted": ("target", "weight")}
 
@@ -535,7 +648,7 @@ def _nll_backward_radius(arguments, radii, results, nominal):
     return own + np.abs(_nll_backward_array(carried, input, target, weight, reduction, ignore_index))
 
 
-def _check_classes(input: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int, key: str = "nll_weight") -> None:
+def _check_classes(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int, key: str = "nll_weight") -> None:
     if target.dtype.name not in ("int64", "uint8"):
         raise error("nll_target_dtype", dtype=_short(target.dtype))
     count = input._data.shape[_class_axis(input._data)]
@@ -548,50 +661,92 @@ def _check_classes(input: Tensor, target: Tensor, weight: Any, reduction: str, i
         raise error("nll_bounds", target=int(bad.reshape(-1)[0]))
 
 
-def _check_nll(input: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int) -> None:
+def _check_nll(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> None:
     if target._data.ndim > 1:
         raise error("nll_multi_target")
     _check_classes(input, target, weight, reduction, ignore_index)
 
 
-def _check_nll2d(input: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int) -> None:
+def _check_nll2d(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> None:
     a, b = input._data.shape, target._data.shape
     if a[0] != b[0] or a[2:] != b[1:]:
         raise error("nll2d_size", input=list(a), target=list(b))
     _check_classes(input, target, weight, reduction, ignore_index, "nll2d_weight")
 
 
-_NLL = {**_PRIVATE, "iterates": False, "radius": _nll_radius, "refuses": no_kernel("nll_loss_out_frame", BOOL, INT), "reason": "products, sums of losses and of weights, a quotient"}
-_NLL_KERNEL = {**_PRIVATE, "iterates": False, "tensors": ("grad_output", "input", "target", "weight"), "unpromoted": ("input", "target", "weight"), "radius": _nll_backward_radius}
+_NLL = {
+    **_PRIVATE,
+    "iterates": False,
+    "radius": _nll_radius,
+    "refuses": no_kernel("nll_loss_out_frame", BOOL, INT),
+    "reason": "products, sums of losses and of weights, a quotient",
+}
+_NLL_KERNEL = {
+    **_PRIVATE,
+    "iterates": False,
+    "tensors": ("grad_output", "input", "target", "weight"),
+    "unpromoted": ("input", "target", "weight"),
+    "radius": _nll_backward_radius,
+}
 
 
-@op(name="nll_loss_backward", **_NLL_KERNEL, reason="products and a quotient by a sum of weights",
-    vjp=dict(grad_output=lambda grad, target, weight, reduction, ignore_index: _nll_loss(grad, target, weight, reduction, ignore_index),
-             input=lambda grad: zeros_like(grad)))  # fmt: skip
+@op(
+    name="nll_loss_backward",
+    **_NLL_KERNEL,
+    reason="products and a quotient by a sum of weights",
+    vjp=dict(
+        grad_output=lambda grad, target, weight, reduction, ignore_index: _nll_loss(grad, target, weight, reduction, ignore_index),
+        input=lambda grad: zeros_like(grad),
+    ),
+)
 def _nll_loss_backward(grad_output, input, target, weight, reduction, ignore_index):
     return _nll_backward_array(grad_output, input, target, weight, reduction, ignore_index)
 
 
-@op(name="nll_loss2d_backward", **_NLL_KERNEL, reason="products and a quotient by a sum of weights",
-    vjp=dict(grad_output=lambda grad, target, weight, reduction, ignore_index: _nll_loss2d(grad, target, weight, reduction, ignore_index),
-             input=lambda grad: zeros_like(grad)))  # fmt: skip
+@op(
+    name="nll_loss2d_backward",
+    **_NLL_KERNEL,
+    reason="products and a quotient by a sum of weights",
+    vjp=dict(
+        grad_output=lambda grad, target, weight, reduction, ignore_index: _nll_loss2d(grad, target, weight, reduction, ignore_index),
+        input=lambda grad: zeros_like(grad),
+    ),
+)
 def _nll_loss2d_backward(grad_output, input, target, weight, reduction, ignore_index):
     return _nll_backward_array(grad_output, input, target, weight, reduction, ignore_index)
 
 
-@op(name="_nll_loss", **_NLL, **_CLASS_WEIGHTS, check=_check_nll,
-    vjp=dict(input=lambda grad, input, target, weight, reduction, ignore_index: _nll_loss_backward(grad, input, target, weight, reduction, ignore_index)))  # fmt: skip
+@op(
+    name="_nll_loss",
+    **_NLL,
+    **_CLASS_WEIGHTS,
+    check=_check_nll,
+    vjp=dict(
+        input=lambda grad, input, target, weight, reduction, ignore_index: _nll_loss_backward(
+            grad, input, target, weight, reduction, ignore_index
+        )
+    ),
+)
 def _nll_loss(input, target, weight, reduction, ignore_index):
     return _nll_array(input, target, weight, reduction, ignore_index)
 
 
-@op(name="_nll_loss2d", **_NLL, **_CLASS_WEIGHTS, check=_check_nll2d,
-    vjp=dict(input=lambda grad, input, target, weight, reduction, ignore_index: _nll_loss2d_backward(grad, input, target, weight, reduction, ignore_index)))  # fmt: skip
+@op(
+    name="_nll_loss2d",
+    **_NLL,
+    **_CLASS_WEIGHTS,
+    check=_check_nll2d,
+    vjp=dict(
+        input=lambda grad, input, target, weight, reduction, ignore_index: _nll_loss2d_backward(
+            grad, input, target, weight, reduction, ignore_index
+        )
+    ),
+)
 def _nll_loss2d(input, target, weight, reduction, ignore_index):
     return _nll_array(input, target, weight, reduction, ignore_index)
 
 
-def _nll(input: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int) -> Tensor:
+def _nll(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> Any:
     """By the number of dims, as torch chooses its kernel."""
     shape, targets = input._data.shape, target._data.shape
     if not shape:
@@ -604,8 +759,8 @@ def _nll(input: Tensor, target: Tensor, weight: Any, reduction: str, ignore_inde
         return _nll_loss2d(input, target, weight, reduction, ignore_index)
     if targets[1:] != shape[2:]:
         raise error("nll2d_size", input=list(shape), target=list(targets))
-    flat = input.contiguous().view(shape[0], shape[1], 1, _numel(shape[2:]))  # type: ignore[attr-defined]
-    out = _nll_loss2d(flat, target.contiguous().view(shape[0], 1, _numel(shape[2:])), weight, reduction, ignore_index)  # type: ignore[attr-defined]
+    flat = input.contiguous().view(shape[0], shape[1], 1, _numel(shape[2:]))
+    out = _nll_loss2d(flat, target.contiguous().view(shape[0], 1, _numel(shape[2:])), weight, reduction, ignore_index)
     return out.view(shape[:1] + shape[2:]) if reduction == "none" else out
 
 
@@ -614,25 +769,25 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     return _nll(input, target, weight, _reduction(size_average, reduce, reduction), ignore_index)
 
 
-# --- cross_entropy ---------------------------------------------------------------------------------------------------------------------------
+# --- cross_entropy ----------------------------------------------------------------------------------------------------
 
 
-def _along_classes(weight: Tensor, input: Tensor, axis: int) -> Any:
-    return weight.view([-1 if i == axis else 1 for i in range(input._data.ndim)])  # type: ignore[attr-defined]
+def _along_classes(weight: Any, input: Any, axis: int) -> Any:
+    return weight.view([-1 if i == axis else 1 for i in range(input._data.ndim)])
 
 
-def _log_probabilities(input: Tensor) -> Tensor:
-    return TABLE["log_softmax"].public(input, _class_axis(input._data))  # type: ignore[no-any-return]
+def _log_probabilities(input: Any) -> Any:
+    return TABLE["log_softmax"].public(input, _class_axis(input._data))
 
 
-def _probability_loss(input: Tensor, target: Tensor, weight: Any, reduction: str, smoothing: float) -> Tensor:
+def _probability_loss(input: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
     axis = _class_axis(input._data)
     count = input._data.shape[axis] if input._data.ndim else 1
     if weight is not None and weight._data.shape != (count,):
         raise error("cross_entropy_weight", count=count, shape=list(weight._data.shape))
     log_probabilities: Any = _log_probabilities(input)
     if smoothing > 0:
-        target = target * (1 - smoothing) + smoothing / count  # type: ignore[operator]
+        target = target * (1 - smoothing) + smoothing / count
     losses = log_probabilities * target if weight is None else log_probabilities * target * _along_classes(weight, input, axis)
     if reduction == "none":
         return -losses.sum(axis)
@@ -641,7 +796,7 @@ def _probability_loss(input: Tensor, target: Tensor, weight: Any, reduction: str
     return -losses.sum() if reduction == "sum" else _div_number(-losses.sum(), input._data.size // max(count, 1))
 
 
-def _smoothed_loss(input: Tensor, target: Tensor, weight: Any, reduction: str, ignore_index: int, smoothing: float) -> Any:
+def _smoothed_loss(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int, smoothing: float) -> Any:
     """(1 - s) times the loss of the class, s times the mean of all classes' losses."""
     axis = _class_axis(input._data)
     log_probabilities: Any = _log_probabilities(input)
@@ -652,7 +807,7 @@ def _smoothed_loss(input: Tensor, target: Tensor, weight: Any, reduction: str, i
     if reduction == "sum":
         smooth = smooth.sum()
     elif reduction == "mean" and weight is not None:
-        smooth = smooth.sum() / weight.gather(0, target.masked_select(~ignored).flatten()).sum()  # type: ignore[attr-defined, operator]
+        smooth = smooth.sum() / weight.gather(0, target.masked_select(~ignored).flatten()).sum()
     elif reduction == "mean":
         smooth = smooth.masked_select(~ignored).mean()
     return (1 - smoothing) * nll + (smoothing / input._data.shape[axis]) * smooth
@@ -674,7 +829,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     return _nll(_log_probabilities(input), target, weight, reduction, ignore_index)
 
 
-# --- kl_div ------------------------------------------------------------------------------------------------------------------------------------
+# --- kl_div -----------------------------------------------------------------------------------------------------------
 
 
 @op(where=F, composite=True)
@@ -682,7 +837,8 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     batch = reduction == "batchmean"
     if reduction == "mean":
         warnings.warn(
-            "reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' divides only by the batch size, and aligns "
+            "reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' divides only "
+            "by the batch size, and aligns "
             "with the KL div math definition.'mean' will be changed to behave the same as 'batchmean' in the next major release.",
             UserWarning,
             stacklevel=2,

@@ -11,7 +11,7 @@ from refgrad._dispatch import call_inplace, check_inplace, check_memory
 from refgrad._dtypes import FLOAT, OF, narrow
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
-from refgrad._storage import overlaps_itself
+from refgrad._storage import laid_out, overlaps_itself
 from refgrad._table import TABLE, op
 from refgrad._tensor import Tensor
 
@@ -28,9 +28,9 @@ def clone(input):
 @op(name="_to_copy", promote="none", method=False, function=False, vjp=dict(input=lambda grad, input_dtype: to(grad, input_dtype)),
     exact=lambda input, dtype: _cast_ball(input, dtype))  # fmt: skip
 def _to_copy(input, dtype):
-    if input.dtype.kind == "f" and input.dtype.itemsize >= dtype.itemsize and dtype.category == FLOAT and input.dtype is not dtype.np:
-        return narrow(input, dtype.np)
-    return input.astype(dtype.np)
+    narrower = input.dtype.kind == "f" and input.dtype.itemsize >= dtype.itemsize and dtype.category == FLOAT and input.dtype is not dtype.np
+    result = narrow(input, dtype.np) if narrower else input.astype(dtype.np)
+    return result if input.flags.c_contiguous else laid_out(result, [input])
 
 
 def _cast_ball(input: Tensor, dtype: _dtypes.dtype) -> tuple[np.ndarray, Any, _dtypes.dtype]:
@@ -75,7 +75,7 @@ def _zero(input):
 @op(name="fill", promote="none", checks_overlap=False, inplace=True, method=False, number_only=("value_tensor",), inplace_node="2", error="elementwise", ulps=1.0,
     reason="the number is rounded to the dtype", vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))  # fmt: skip
 def fill(input, value_tensor):
-    return np.full(input.shape, value_tensor, input.dtype)
+    return laid_out(np.full_like(input, value_tensor), [input])
 
 
 def _check_fill(input, value_tensor):
@@ -86,7 +86,7 @@ def _check_fill(input, value_tensor):
 @op(name="fill", promote="none", checks_overlap=False, inplace=True, method=False, node="1", inplace_node="3", tensor_only=("value_tensor",), check=_check_fill,
     vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), value_tensor=lambda grad: grad.sum()))  # fmt: skip
 def _fill_tensor(input, value_tensor):
-    return np.full(input.shape, value_tensor.astype(input.dtype), input.dtype)
+    return laid_out(np.full_like(input, value_tensor.astype(input.dtype)), [input])
 
 
 # --- undoing broadcasts ---------------------------------------------------------------------------------------------------------

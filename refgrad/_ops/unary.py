@@ -1,7 +1,7 @@
 """Functions of one tensor, element by element.
 
-Allowances are the larger of what the CUDA programming guide, glibc's manual and SLEEF (u10: 1.0 ulp) promise for the function; ``vendor(2)`` says 2 ulp,
-which is 4 u. Where torch composes a function of several roundings, the entry counts them.
+Allowances are the larger of what the CUDA programming guide, glibc's manual and SLEEF (u10: 1.0 ulp) promise for the function;
+``vendor(2)`` says 2 ulp, which is 4 u. Where torch composes a function of several roundings, the entry counts them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from refgrad._errors import declare, error
 from refgrad._table import TABLE, op
 from refgrad._tensor import Tensor
 
-declare("neg_bool", RuntimeError, "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.")  # fmt: skip
+declare(
+    "neg_bool",
+    RuntimeError,
+    "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or "
+    "`logical_not()` operator instead.",
+)
 declare("positive_bool", RuntimeError, "The `+` operator, on a bool tensor is not supported.")
 declare("relu_bool", RuntimeError, "Boolean inputs not supported for {name}")
 
 
 def vendor(ulp: float) -> dict[str, Any]:
     """The allowance of a library function whose vendors promise at most ``ulp`` ulp (of the result)."""
-    return {"ulps": 2.0 * ulp, "reason": f"vendors promise {ulp:g} ulp: CUDA programming guide, glibc manual (errors of mathematical functions), SLEEF u10"}
+    return {
+        "ulps": 2.0 * ulp,
+        "reason": f"vendors promise {ulp:g} ulp: CUDA programming guide, glibc manual (errors of mathematical functions), SLEEF u10",
+    }
 
 
 def refusal(key: str, **parts: Any) -> Any:
@@ -40,21 +48,31 @@ def refusal(key: str, **parts: Any) -> Any:
     return refuse
 
 
-def zeros_like(t: Tensor) -> Tensor:
+def zeros_like(t: Any) -> Any:
     return TABLE["zeros_like"].public(t)
 
 
-def masked(t: Tensor, mask: Tensor) -> Tensor:
+def masked(t: Any, mask: Any) -> Any:
     """``t`` with zeros where the mask is true."""
-    return t.masked_fill(mask, 0)  # type: ignore[attr-defined, no-any-return]
+    return t.masked_fill(mask, 0)
 
 
-def where(condition: Any, input: Any, other: Any) -> Tensor:
+def where(condition: Any, input: Any, other: Any) -> Any:
     return TABLE["where"].public(condition, input, other)
 
 
-@op(name="_mul_number", node="MulBackward1", function=False, method=False, direct=True, tensors=("input",), scalars=("number",), ulps=2.0,
-    reason="the number and the product are rounded", vjp=dict(input=lambda grad, number: _mul_number(grad, number)))  # fmt: skip
+@op(
+    name="_mul_number",
+    node="MulBackward1",
+    function=False,
+    method=False,
+    direct=True,
+    tensors=("input",),
+    scalars=("number",),
+    ulps=2.0,
+    reason="the number and the product are rounded",
+    vjp=dict(input=lambda grad, number: _mul_number(grad, number)),
+)
 def _mul_number(input, number):
     """A product with a number that is a formula's own, no operand of the program's: nothing is saved."""
     return input * number
@@ -62,7 +80,7 @@ def _mul_number(input, number):
 
 SELECTION = {"direct": True, "ulps": 0.0, "reason": "selects or changes signs: exact"}
 
-# --- signs, rounding ---------------------------------------------------------------------------------------------------------
+# --- signs, rounding --------------------------------------------------------------------------------------------------
 
 
 @op(direct=True, inplace=True, error="linear", ulps=0.0, symbol="neg", refuses=refusal("neg_bool"), vjp=dict(input=lambda grad: -grad))
@@ -127,20 +145,43 @@ def _decimals_radius(arguments, radii, results, nominal):
     return near_tie * 10.0**-decimals + 4 * nominal.unit * np.abs(np.asarray(results[0], np.float64)) + nominal.eta
 
 
-@op(name="round", node="1", inplace=True, refuses=no_kernel("round_cpu", BOOL, INT), radius=_decimals_radius, types=dict(decimals=int),
-    reason="scaled, rounded, scaled back", vjp=dict(input=lambda grad: zeros_like(grad)))  # fmt: skip
+@op(
+    name="round",
+    node="1",
+    inplace=True,
+    refuses=no_kernel("round_cpu", BOOL, INT),
+    radius=_decimals_radius,
+    types=dict(decimals=int),
+    reason="scaled, rounded, scaled back",
+    vjp=dict(input=lambda grad: zeros_like(grad)),
+)
 def _round_decimals(input, *, decimals):
     ten = np.asarray(10, input.dtype) ** builtins.abs(decimals)
     return np.rint(input * ten) / ten if decimals >= 0 else np.rint(input / ten) * ten
 
 
-@op(direct=True, inplace=True, ulps=0.0, reason="the difference is exact", refuses=no_kernel("frac_cpu", BOOL, INT), vjp=dict(input=lambda grad: grad))
+@op(
+    direct=True,
+    inplace=True,
+    ulps=0.0,
+    reason="the difference is exact",
+    refuses=no_kernel("frac_cpu", BOOL, INT),
+    vjp=dict(input=lambda grad: grad),
+)
 def frac(input):
     return input - np.trunc(input)
 
 
-@op(name="_nan_to_num", **SELECTION, scalars=("nan", "posinf", "neginf"), inplace=True, function=False, method=False, node="NanToNumBackward0",
-    vjp=dict(input=lambda grad, input: grad * TABLE["isfinite"].public(input)))  # fmt: skip
+@op(
+    name="_nan_to_num",
+    **SELECTION,
+    scalars=("nan", "posinf", "neginf"),
+    inplace=True,
+    function=False,
+    method=False,
+    node="NanToNumBackward0",
+    vjp=dict(input=lambda grad, input: grad * TABLE["isfinite"].public(input)),
+)
 def _nan_to_num(input, nan, posinf, neginf):
     if input.dtype.kind != "f":
         return input.copy()
@@ -166,7 +207,7 @@ def _nan_to_num_inplace(input, nan=None, posinf=None, neginf=None):
 TABLE["nan_to_num"].inplace_public = _nan_to_num_inplace
 
 
-# --- powers and roots ----------------------------------------------------------------------------------------------------------
+# --- powers and roots -------------------------------------------------------------------------------------------------
 
 
 @op(composite=True)
@@ -177,8 +218,14 @@ def square(input):
 TABLE["square"].inplace_public = lambda input: input.pow_(2)
 
 
-@op(promote="float", direct=True, inplace=True, ulps=2.0, reason="IEEE's is correctly rounded; vector code refines an estimate to 1 ulp",
-    vjp=dict(input=lambda grad, result: grad / (2 * result)))  # fmt: skip
+@op(
+    promote="float",
+    direct=True,
+    inplace=True,
+    ulps=2.0,
+    reason="IEEE's is correctly rounded; vector code refines an estimate to 1 ulp",
+    vjp=dict(input=lambda grad, result: grad / (2 * result)),
+)
 def sqrt(input):
     return np.sqrt(input)
 
@@ -188,13 +235,19 @@ def rsqrt(input):
     return 1 / np.sqrt(input)
 
 
-@op(promote="float", direct=True, inplace=True, ulps=2.0, reason="IEEE's is correctly rounded; vector code refines an estimate to 1 ulp",
-    vjp=dict(input=lambda grad, result: -grad * (result * result)))  # fmt: skip
+@op(
+    promote="float",
+    direct=True,
+    inplace=True,
+    ulps=2.0,
+    reason="IEEE's is correctly rounded; vector code refines an estimate to 1 ulp",
+    vjp=dict(input=lambda grad, result: -grad * (result * result)),
+)
 def reciprocal(input):
     return 1 / input
 
 
-# --- exponentials and logarithms -------------------------------------------------------------------------------------------------
+# --- exponentials and logarithms --------------------------------------------------------------------------------------
 
 
 @op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, result: grad * result))
@@ -202,7 +255,13 @@ def exp(input):
     return np.exp(input)
 
 
-@op(promote="float", inplace=True, also=("special",), **vendor(2), vjp=dict(input=lambda grad, result: _mul_number(grad * result, math.log(2))))
+@op(
+    promote="float",
+    inplace=True,
+    also=("special",),
+    **vendor(2),
+    vjp=dict(input=lambda grad, result: _mul_number(grad * result, math.log(2))),
+)
 def exp2(input):
     return np.exp2(input)
 
@@ -232,7 +291,7 @@ def log10(input):
     return np.log10(input)
 
 
-# --- trigonometry ------------------------------------------------------------------------------------------------------------------
+# --- trigonometry -----------------------------------------------------------------------------------------------------
 
 
 @op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, input: grad * input.cos()))
@@ -290,12 +349,24 @@ def atanh(input):
     return np.arctanh(input)
 
 
-@op(promote="float", inplace=True, ulps=2.0, reason="the constant and the product are rounded", vjp=dict(input=lambda grad: _mul_number(grad, math.pi / 180)))
+@op(
+    promote="float",
+    inplace=True,
+    ulps=2.0,
+    reason="the constant and the product are rounded",
+    vjp=dict(input=lambda grad: _mul_number(grad, math.pi / 180)),
+)
 def deg2rad(input):
     return input * _pi_over_180(input.dtype)
 
 
-@op(promote="float", inplace=True, ulps=2.0, reason="the constant and the product are rounded", vjp=dict(input=lambda grad: _mul_number(grad, 180 / math.pi)))
+@op(
+    promote="float",
+    inplace=True,
+    ulps=2.0,
+    reason="the constant and the product are rounded",
+    vjp=dict(input=lambda grad: _mul_number(grad, 180 / math.pi)),
+)
 def rad2deg(input):
     return input / _pi_over_180(input.dtype)
 
@@ -308,8 +379,15 @@ def _pi_over_180(dtype: np.dtype) -> Any:
 
 
 # sin(πx) errs by the rounding of πx, at most 2u|πx|, which the division by πx turns into 2u
-@op(promote="float", inplace=True, also=("special",), ulps=1.0, scale=lambda input: 2 + 6 * np.abs(_sinc(input)), reason="the argument of sin and π are rounded",
-    vjp=dict(input=lambda grad, input: _sinc_vjp(grad, input)))  # fmt: skip
+@op(
+    promote="float",
+    inplace=True,
+    also=("special",),
+    ulps=1.0,
+    scale=lambda input: 2 + 6 * np.abs(_sinc(input)),
+    reason="the argument of sin and π are rounded",
+    vjp=dict(input=lambda grad, input: _sinc_vjp(grad, input)),
+)
 def sinc(input):
     return _sinc(input)
 
@@ -331,27 +409,46 @@ def _sinc_vjp(grad, input):
     return where(at_zero, 0, grad * where(at_zero, 0, (angle * angle.cos() - angle.sin()) / where(at_zero, 1, square)))
 
 
-# --- sigmoid, tanh ----------------------------------------------------------------------------------------------------------------------
+# --- sigmoid, tanh ----------------------------------------------------------------------------------------------------
 
 _KERNEL = {"function": False, "method": False, "tensors": ("grad_output", "output")}
 
 
-@op(**_KERNEL, ulps=3.0, reason="three roundings",
-    vjp=dict(grad_output=lambda grad, output: TABLE["sigmoid_backward"].public(grad, output),
-             output=lambda grad, grad_output, output: grad * grad_output * (-2 * output + 1)))  # fmt: skip
+@op(
+    **_KERNEL,
+    ulps=3.0,
+    reason="three roundings",
+    vjp=dict(
+        grad_output=lambda grad, output: TABLE["sigmoid_backward"].public(grad, output),
+        output=lambda grad, grad_output, output: grad * grad_output * (-2 * output + 1),
+    ),
+)
 def sigmoid_backward(grad_output, output):
     return grad_output * (1 - output) * output
 
 
-@op(**_KERNEL, ulps=1.0, scale=lambda grad_output, output: np.abs(grad_output) * (output * output + 2 * np.abs(1 - output * output)), reason="output² is rounded, then the difference and the product",
-    vjp=dict(grad_output=lambda grad, output: TABLE["tanh_backward"].public(grad, output),
-             output=lambda grad, grad_output, output: grad * (-2 * output * grad_output)))  # fmt: skip
+@op(
+    **_KERNEL,
+    ulps=1.0,
+    scale=lambda grad_output, output: np.abs(grad_output) * (output * output + 2 * np.abs(1 - output * output)),
+    reason="output² is rounded, then the difference and the product",
+    vjp=dict(
+        grad_output=lambda grad, output: TABLE["tanh_backward"].public(grad, output),
+        output=lambda grad, grad_output, output: grad * (-2 * output * grad_output),
+    ),
+)
 def tanh_backward(grad_output, output):
     return grad_output * (1 - output * output)
 
 
-@op(promote="float", inplace=True, ulps=7.0, flushes=True, reason="exp within 2 ulp, sum, quotient; exp(-x) overflows where the result is below the normal range",
-    vjp=dict(input=lambda grad, result: sigmoid_backward(grad, result)))  # fmt: skip
+@op(
+    promote="float",
+    inplace=True,
+    ulps=7.0,
+    flushes=True,
+    reason="exp within 2 ulp, sum, quotient; exp(-x) overflows where the result is below the normal range",
+    vjp=dict(input=lambda grad, result: sigmoid_backward(grad, result)),
+)
 def sigmoid(input):
     return 1 / (1 + np.exp(-input))
 
@@ -362,8 +459,16 @@ def tanh(input):
 
 
 # log(x / (1 - x)): the quotient's error becomes absolute
-@op(promote="float", inplace=True, also=("special",), scalars=("eps",), ulps=1.0, scale=lambda input, eps: 4 + 2 * np.abs(_logit(input, eps)), reason="log within 1 ulp of a quotient of 4 u",
-    vjp=dict(input=lambda grad, input, eps: _logit_vjp(grad, input, eps)))  # fmt: skip
+@op(
+    promote="float",
+    inplace=True,
+    also=("special",),
+    scalars=("eps",),
+    ulps=1.0,
+    scale=lambda input, eps: 4 + 2 * np.abs(_logit(input, eps)),
+    reason="log within 1 ulp of a quotient of 4 u",
+    vjp=dict(input=lambda grad, input, eps: _logit_vjp(grad, input, eps)),
+)
 def logit(input, eps=None):
     return _logit(input, eps)
 
@@ -381,21 +486,36 @@ def _logit_vjp(grad, input, eps):
     return where(outside, 0.0, where(outside, 0.0, grad) / where(outside, 1.0, input * (1 - input)))
 
 
-# --- relu --------------------------------------------------------------------------------------------------------------------------------
+# --- relu -------------------------------------------------------------------------------------------------------------
 
 
-@op(function=False, method=False, tensors=("grad_output", "input"), scalars=("threshold",), **SELECTION,
-    vjp=dict(grad_output=lambda grad, input, threshold: TABLE["threshold_backward"].public(grad, input, threshold), input=lambda grad: zeros_like(grad)))  # fmt: skip
+@op(
+    function=False,
+    method=False,
+    tensors=("grad_output", "input"),
+    scalars=("threshold",),
+    **SELECTION,
+    vjp=dict(
+        grad_output=lambda grad, input, threshold: TABLE["threshold_backward"].public(grad, input, threshold),
+        input=lambda grad: zeros_like(grad),
+    ),
+)
 def threshold_backward(grad_output, input, threshold):
     return np.where(input <= threshold, np.zeros((), grad_output.dtype), grad_output)
 
 
-@op(**SELECTION, inplace=True, also=("nn.functional",), refuses=refusal("relu_bool", name="relu"), vjp=dict(input=lambda grad, result: threshold_backward(grad, result, 0)))
+@op(
+    **SELECTION,
+    inplace=True,
+    also=("nn.functional",),
+    refuses=refusal("relu_bool", name="relu"),
+    vjp=dict(input=lambda grad, result: threshold_backward(grad, result, 0)),
+)
 def relu(input):
     return np.maximum(input, np.zeros((), input.dtype))
 
 
-# --- error function -----------------------------------------------------------------------------------------------------------------------
+# --- error function ---------------------------------------------------------------------------------------------------
 
 
 def _square_parts(x: np.ndarray) -> np.ndarray:
@@ -450,17 +570,29 @@ def _erfc_middle(x: np.ndarray) -> np.ndarray:
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
 
-@op(promote="float", inplace=True, also=("special",), **vendor(2), vjp=dict(input=lambda grad, input: TWO_OVER_ROOT_PI * (-input.pow(2)).exp() * grad))
+@op(
+    promote="float",
+    inplace=True,
+    also=("special",),
+    **vendor(2),
+    vjp=dict(input=lambda grad, input: TWO_OVER_ROOT_PI * (-input.pow(2)).exp() * grad),
+)
 def erf(input):
     return _erf_wide(input)
 
 
-@op(promote="float", inplace=True, also=("special",), **vendor(5), vjp=dict(input=lambda grad, input: -TWO_OVER_ROOT_PI * (-input.pow(2)).exp() * grad))
+@op(
+    promote="float",
+    inplace=True,
+    also=("special",),
+    **vendor(5),
+    vjp=dict(input=lambda grad, input: -TWO_OVER_ROOT_PI * (-input.pow(2)).exp() * grad),
+)
 def erfc(input):
     return _erfc_wide(input)
 
 
-# --- predicates and bits ---------------------------------------------------------------------------------------------------------------------
+# --- predicates and bits ----------------------------------------------------------------------------------------------
 
 
 @op(promote="bool")
@@ -488,11 +620,11 @@ def bitwise_not(input):
     return np.invert(input)
 
 
-def _invert(self: Tensor) -> Tensor:
+def _invert(self: Any) -> Any:
     if self.dtype.category == FLOAT:
         raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
     return bitwise_not(self)
 
 
-Tensor.__invert__ = _invert  # type: ignore[attr-defined]
-Tensor.__pos__ = positive  # type: ignore[attr-defined]
+Tensor.__invert__ = _invert  # type: ignore[operator]
+Tensor.__pos__ = positive  # type: ignore[operator]

@@ -28,7 +28,7 @@ declare("expand_leading", RuntimeError, "The expanded size of the tensor ({n}) i
 declare("expand_dims", RuntimeError, "expand(torch.{tensor_type}{{{sizes}}}, size={targets}): the number of sizes provided ({count}) must be greater or equal to the number of dimensions in the tensor ({ndim})")  # fmt: skip
 declare("t_ndim", RuntimeError, "t() expects a tensor with <= 2 dimensions, but self is {ndim}D")
 declare("matrices_only", RuntimeError, "tensor.{name} is only supported on matrices or batches of matrices. Got {ndim}-D tensor.")
-declare("h_ndim", RuntimeError, "tensor.H is only supported on matrices (2-D tensors). Got {ndim}-D tensor.")
+declare("h_ndim", RuntimeError, "tensor.H is only supported on matrices (2-D tensors). Got {ndim}-D tensor.{advice}")
 declare("permute_ndim", RuntimeError, "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions i.e. input.dim() = {ndim} is not equal to len(dims) = {given}")  # fmt: skip
 declare("permute_twice", RuntimeError, "permute(): duplicate dims are not allowed.")
 declare("movedim_count", RuntimeError, "movedim: Invalid source or destination dims: source ({source} dims) should contain the same number of dims as destination ({destination} dims)")  # fmt: skip
@@ -56,6 +56,7 @@ declare("storage_bounds", RuntimeError, "setStorage: sizes {size}, strides {stri
 declare("storage_offset", RuntimeError, "Tensor: invalid storage offset {offset}")
 declare("size_overflow", RuntimeError, "Storage size calculation overflowed with sizes={size} and strides={stride}")
 declare("flip_ndim", RuntimeError, "Input must be >= {least}-d.")
+declare("no_dims", IndexError, "Dimension specified as {dim} but tensor has no dimensions")
 declare("roll_shifts", RuntimeError, "`shifts` required")
 declare("roll_align", RuntimeError, "shifts and dimensions must align. shifts: {shifts}, dims:{dims}")
 declare("rot90_count", RuntimeError, "expected total rotation dims == 2, but got dims = {count}")
@@ -412,7 +413,7 @@ def _reversed_dims(input: Tensor) -> Tensor:
 
 def _conjugate_transpose(input: Tensor) -> Tensor:
     if input._data.ndim not in (0, 2):
-        raise error("h_ndim", ndim=input._data.ndim)
+        raise error("h_ndim", ndim=input._data.ndim, advice=" For batches of matrices, consider using tensor.mH" if input._data.ndim > 2 else "")
     return transpose(input, 0, 1) if input._data.ndim else permute(input, ())
 
 
@@ -719,7 +720,8 @@ def _detach_inplace(input):
 @op(promote="none", error="exact", variadic="dims", vjp=dict(input=lambda grad, dims: flip(grad, dims)))
 def flip(input, dims):
     out = empty_as(input, input.dtype)
-    out[...] = np.flip(input, wrap_dims(dims, input.ndim)) if input.ndim else input
+    flipped = wrap_dims(dims, input.ndim)
+    out[...] = input[tuple([slice(None, None, -1) if d in flipped else slice(None) for d in range(input.ndim)])]
     return out
 
 
@@ -751,10 +753,12 @@ def roll(input, shifts, dims=()):
     if not shifts:
         raise error("roll_shifts")
     if len(shifts) == 1 and not dims:
-        return np.ascontiguousarray(np.roll(input, shifts[0]))
+        return np.asarray(np.roll(input, shifts[0]), order="C").reshape(input.shape)
     if len(shifts) != len(dims):
         raise error("roll_align", shifts=len(shifts), dims=len(dims))
-    return np.ascontiguousarray(np.roll(input, shifts, [wrap_dim(d, input.ndim) for d in dims])) if input.ndim else input.copy()
+    if not input.ndim:
+        raise error("no_dims", dim=dims[0])
+    return np.asarray(np.roll(input, shifts, [wrap_dim(d, input.ndim) for d in dims]), order="C")
 
 
 @op(promote="none", error="exact", vjp=dict(input=lambda grad, k, dims: rot90(grad, -k, dims)))
@@ -814,11 +818,11 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     if dim is None:
         input, dim = flatten(input), 0
     dim = wrap_dim(dim, input._data.ndim)
-    if isinstance(repeats, Tensor) and repeats._data.size > 1:
+    if isinstance(repeats, Tensor):
         size = input._data.shape[dim] if input._data.ndim else 1
-        if repeats._data.size != size:
+        if repeats._data.size not in (1, size):
             raise error("interleave_size", repeats=repeats._data.size, dim=dim, size=size)
-        return TABLE["index_select"].public(input, dim, _interleaved_places(repeats))
+        return TABLE["index_select"].public(input, dim, _interleaved_places(expand(reshape(repeats, (-1,)), (size,))))
     count = int(repeats)
     if count < 0:
         raise error("interleave_negative")

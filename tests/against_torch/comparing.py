@@ -1,7 +1,7 @@
 """One op on the same operands in torch and in refgrad: the strong helper of the tests of op families.
 
-A case is a function of the library (``torch`` or ``refgrad``) and of tensors. Values and gradients must lie in the ball that the exact mode gives for the
-same call, widened by half an ulp; everything else must be equal.
+A case is a function of the library (``torch`` or ``refgrad``) and of tensors. Values and gradients must lie in the ball that the exact mode
+gives for the same call, widened by half an ulp; everything else must be equal.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def floating(array):
 
 
 def assert_same(call, *arrays, wrt=None, label="", text=True, exact=None):
-    """Asserts that torch and refgrad agree on ``call(library, *tensors)``, and on the gradients of the float operands (``wrt``: their places).
+    """Asserts that torch and refgrad agree on ``call(library, *tensors)``, and on the gradients of the operands at ``wrt`` (all floats).
 
     ``exact`` is the call that gives the ball, where the call itself writes in place.
     """
@@ -83,7 +83,8 @@ def assert_same(call, *arrays, wrt=None, label="", text=True, exact=None):
     exact = call if exact is None else exact
     wrt = [i for i, a in enumerate(arrays) if floating(a)] if wrt is None else wrt
     theirs, ours, exactly = (
-        [make_one(a, i in wrt) if isinstance(a, np.ndarray) else a for i, a in enumerate(arrays)] for make_one in (to_torch, to_refgrad, to_exact)
+        [make_one(a, i in wrt) if isinstance(a, np.ndarray) else a for i, a in enumerate(arrays)]
+        for make_one in (to_torch, to_refgrad, to_exact)
     )
     expected, raised = attempt(call, torch, *theirs)
     got, ours_raised = attempt(call, refgrad, *ours)
@@ -150,7 +151,8 @@ def outside(array, exact, nominal):
 def _describe(name, label, array, exact, nominal, bad):
     place = tuple(np.argwhere(bad)[0])
     value, centre, radius = (np.asarray(a)[place] for a in (array, exact._data, exact.radius))
-    return f"{label}: {name} gives {value} at {place}, exact is {centre} ± {radius} ({abs(float(value) - float(centre)) / (nominal.unit * abs(float(centre)) + nominal.eta):.2f} u)"
+    units = abs(float(value) - float(centre)) / (nominal.unit * abs(float(centre)) + nominal.eta)
+    return f"{label}: {name} gives {value} at {place}, exact is {centre} ± {radius} ({units:.2f} u)"
 
 
 def _assert_same_gradients(expected, got, exact, operands, label):
@@ -208,7 +210,10 @@ def assert_same_second(call, *arrays, wrt=None, label="", nodes=True):
     """As ``assert_same`` for the gradient under ``create_graph``: its node's name, and the gradients of its sum with the seed."""
     __tracebackhide__ = True
     wrt = [i for i, a in enumerate(arrays) if floating(a)] if wrt is None else wrt
-    results = [_second(library, make_one, call, arrays, wrt) for library, make_one in ((torch, to_torch), (refgrad, to_refgrad), (refgrad, to_exact))]
+    results = [
+        _second(library, make_one, call, arrays, wrt)
+        for library, make_one in ((torch, to_torch), (refgrad, to_refgrad), (refgrad, to_exact))
+    ]
     (expected, first), (got, ours), (exact, _) = results
     if nodes:
         assert ours == first, f"{label}: nodes of the gradients are {ours}, torch's {first}"

@@ -1,4 +1,7 @@
-"""Every entry of ``refgrad/_ops/activation.py`` against torch: dtypes, shapes, layouts, kinks, gradients of two orders, in-place forms, errors."""
+"""Every entry of ``refgrad/_ops/activation.py`` against torch.
+
+Compared: dtypes, shapes, layouts, kinks, gradients of two orders, in-place forms, errors.
+"""
 
 import numpy as np
 import pytest
@@ -6,35 +9,56 @@ import pytest
 from refgrad._table import OVERLOADS
 from tests.against_torch.comparing import ALL, FLOATS, assert_same, assert_same_second, special, values
 
-NAMES = "celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu relu6 selu silu softplus softsign tanhshrink".split()
-CALLS = {name: lambda lib, x, name=name: getattr(lib.nn.functional, name)(x) for name in NAMES} | {
-    "celu half": lambda lib, x: lib.nn.functional.celu(x, 0.5),
-    "elu half": lambda lib, x: lib.nn.functional.elu(x, 0.5),
-    "gelu bad": lambda lib, x: lib.nn.functional.gelu(x, approximate="erf"),
-    "gelu tanh": lambda lib, x: lib.nn.functional.gelu(x, approximate="tanh"),
-    "hardtanh bounds": lambda lib, x: lib.nn.functional.hardtanh(x, -2, 0.5),
-    "hardtanh crossed": lambda lib, x: lib.nn.functional.hardtanh(x, 1, 0),
-    "leaky_relu negative": lambda lib, x: lib.nn.functional.leaky_relu(x, -0.3),
-    "softplus steep": lambda lib, x: lib.nn.functional.softplus(x, 2, 3),
-    "threshold": lambda lib, x: lib.nn.functional.threshold(x, 0.5, -7),
-    "torch.relu": lambda lib, x: lib.relu(x),
-    "torch.selu": lambda lib, x: lib.selu(x),
-    "softmin": lambda lib, x: lib.nn.functional.softmin(x, 0),
-} | {
-    f"{name} {kind}": call
-    for name in ("softmax", "log_softmax")
-    for kind, call in {
-        "last": lambda lib, x, name=name: getattr(lib, name)(x, -1),
-        "first": lambda lib, x, name=name: getattr(x, name)(dim=0),
-        "dtype": lambda lib, x, name=name: getattr(lib.nn.functional, name)(x, dim=0, dtype=lib.float64),
-        "out of range": lambda lib, x, name=name: getattr(lib, name)(x, 5),
-    }.items()
-}  # fmt: skip
+NAMES = [
+    "celu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "silu",
+    "softplus",
+    "softsign",
+    "tanhshrink",
+]
+CALLS = (
+    {name: lambda lib, x, name=name: getattr(lib.nn.functional, name)(x) for name in NAMES}
+    | {
+        "celu half": lambda lib, x: lib.nn.functional.celu(x, 0.5),
+        "elu half": lambda lib, x: lib.nn.functional.elu(x, 0.5),
+        "gelu bad": lambda lib, x: lib.nn.functional.gelu(x, approximate="erf"),
+        "gelu tanh": lambda lib, x: lib.nn.functional.gelu(x, approximate="tanh"),
+        "hardtanh bounds": lambda lib, x: lib.nn.functional.hardtanh(x, -2, 0.5),
+        "hardtanh crossed": lambda lib, x: lib.nn.functional.hardtanh(x, 1, 0),
+        "leaky_relu negative": lambda lib, x: lib.nn.functional.leaky_relu(x, -0.3),
+        "softplus steep": lambda lib, x: lib.nn.functional.softplus(x, 2, 3),
+        "threshold": lambda lib, x: lib.nn.functional.threshold(x, 0.5, -7),
+        "torch.relu": lambda lib, x: lib.relu(x),
+        "torch.selu": lambda lib, x: lib.selu(x),
+        "softmin": lambda lib, x: lib.nn.functional.softmin(x, 0),
+    }
+    | {
+        f"{name} {kind}": call
+        for name in ("softmax", "log_softmax")
+        for kind, call in {
+            "last": lambda lib, x, name=name: getattr(lib, name)(x, -1),
+            "first": lambda lib, x, name=name: getattr(x, name)(dim=0),
+            "dtype": lambda lib, x, name=name: getattr(lib.nn.functional, name)(x, dim=0, dtype=lib.float64),
+            "out of range": lambda lib, x, name=name: getattr(lib, name)(x, 5),
+        }.items()
+    }
+)
 #: torch's gradient at NaN is NaN, 0 or the incoming gradient, by dtype and by the place in a vector
 AT_NAN = {"celu", "elu", "hardswish", "hardtanh", "relu6", "selu", "torch.selu"}
 #: torch multiplies by 1/6 rounded to float32, also for float64
 COARSE = {("hardsigmoid", "float64")}
-IN_PLACE = "celu elu hardsigmoid hardswish hardtanh leaky_relu mish relu relu6 selu silu".split()
+IN_PLACE = ["celu", "elu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "relu", "relu6", "selu", "silu"]
 
 
 def arrays(name, dtype, *drawn):
@@ -83,7 +107,12 @@ def test_hardsigmoid_has_no_second_derivative():
 def test_the_in_place_form_agrees(name):
     for dtype in FLOATS:
         for array in arrays(name, dtype, values(dtype, (2, 3), 1), values(dtype, (4, 3), 2).T, values(dtype, (0,), 1)):
-            assert_same(lambda lib, x: getattr(lib.nn.functional, name)(x * 1, inplace=True), array, exact=in_place_exactly(name), label=f"{name} {dtype}")
+            assert_same(
+                lambda lib, x: getattr(lib.nn.functional, name)(x * 1, inplace=True),
+                array,
+                exact=in_place_exactly(name),
+                label=f"{name} {dtype}",
+            )
 
 
 def in_place_exactly(name):
@@ -98,5 +127,3 @@ def in_place_exactly(name):
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_the_in_place_form_on_a_leaf_raises(name):
     assert_same(lambda lib, x: getattr(lib.nn.functional, name)(x, inplace=True), values("float32", (3,), 1), label=name)
-
-

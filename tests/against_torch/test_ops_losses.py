@@ -1,4 +1,7 @@
-"""Every entry of ``refgrad/_ops/losses.py`` against torch: dtypes, shapes, reductions, weights, class indices, gradients of two orders, errors."""
+"""Every entry of ``refgrad/_ops/losses.py`` against torch.
+
+Compared: dtypes, shapes, reductions, weights, class indices, gradients of two orders, errors.
+"""
 
 import itertools
 import warnings
@@ -13,13 +16,18 @@ from tests.against_torch.comparing import ALL, FLOATS, assert_same, assert_same_
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 REDUCTIONS = ("mean", "sum", "none")
-POINTWISE = "binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div l1_loss mse_loss smooth_l1_loss".split()
+POINTWISE = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "huber_loss", "kl_div", "l1_loss", "mse_loss", "smooth_l1_loss"]
 PARAMETERS = {
-    "huber_loss narrow": ("huber_loss", {"delta": 0.3}), "huber_loss none": ("huber_loss", {"delta": 0.0}), "kl_div log": ("kl_div", {"log_target": True}),
-    "kl_div batch": ("kl_div", {"reduction": "batchmean"}), "mse_loss bad": ("mse_loss", {"reduction": "average"}),
-    "mse_loss old": ("mse_loss", {"size_average": False}), "smooth_l1_loss narrow": ("smooth_l1_loss", {"beta": 0.3}),
-    "smooth_l1_loss sharp": ("smooth_l1_loss", {"beta": 0.0}), "smooth_l1_loss negative": ("smooth_l1_loss", {"beta": -1.0}),
-}  # fmt: skip
+    "huber_loss narrow": ("huber_loss", {"delta": 0.3}),
+    "huber_loss none": ("huber_loss", {"delta": 0.0}),
+    "kl_div log": ("kl_div", {"log_target": True}),
+    "kl_div batch": ("kl_div", {"reduction": "batchmean"}),
+    "mse_loss bad": ("mse_loss", {"reduction": "average"}),
+    "mse_loss old": ("mse_loss", {"size_average": False}),
+    "smooth_l1_loss narrow": ("smooth_l1_loss", {"beta": 0.3}),
+    "smooth_l1_loss sharp": ("smooth_l1_loss", {"beta": 0.0}),
+    "smooth_l1_loss negative": ("smooth_l1_loss", {"beta": -1.0}),
+}
 CASES = {f"{n} {r}": (n, {"reduction": r}) for n, r in itertools.product(POINTWISE, REDUCTIONS)} | PARAMETERS
 #: torch takes the logarithm of the sigmoid in the input's dtype, whatever the target's: coarser than the result
 COARSE = "binary_cross_entropy_with_logits"
@@ -31,7 +39,9 @@ def loss(name, keywords):
 
 def operands(name, a, b, dtype="float32", other=None):
     """Inputs and targets in the domain of the loss."""
-    inputs, targets = {"binary_cross_entropy": ((0.01, 0.99),) * 2, COARSE: ((-6, 6), (0, 1)), "kl_div": ((-3, 3), (0, 1))}.get(name, ((-3, 3),) * 2)
+    inputs, targets = {"binary_cross_entropy": ((0.01, 0.99),) * 2, COARSE: ((-6, 6), (0, 1)), "kl_div": ((-3, 3), (0, 1))}.get(
+        name, ((-3, 3),) * 2
+    )
     return values(dtype, a, 1, *inputs), values(other or dtype, b, 2, *targets)
 
 
@@ -61,21 +71,30 @@ def test_second_derivatives_agree(case):
     name, keywords = CASES[case]
     for dtype in FLOATS:
         if (name, dtype) != ("binary_cross_entropy", "float64"):  # torch adds 1e-12 to the denominator, which float64 shows
-            assert_same_second(loss(name, keywords), values(dtype, (2, 3), 1, 0.1, 0.9), values(dtype, (2, 3), 2, 0.1, 0.9), label=f"{case} {dtype}")
+            assert_same_second(
+                loss(name, keywords), values(dtype, (2, 3), 1, 0.1, 0.9), values(dtype, (2, 3), 2, 0.1, 0.9), label=f"{case} {dtype}"
+            )
+
+
+def weighted_loss(name, reduction, keys):
+    return lambda lib, x, y, w: getattr(lib.nn.functional, name)(x, y, reduction=reduction, **dict.fromkeys(keys, w))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_agree(reduction):
     weight = values("float32", (3,), 9, 0.1, 2)
-    for name in ("mse_loss", "l1_loss", "huber_loss"):
-        weighted = lambda lib, x, y, w, name=name: getattr(lib.nn.functional, name)(x, y, reduction=reduction, weight=w)  # noqa: E731
-        assert_same(weighted, *operands(name, (3,), (3,)), weight, label=name)
-        assert_same(weighted, *operands(name, (2,), (2,)), weight, label=name)
+    for name, shape in itertools.product(("mse_loss", "l1_loss", "huber_loss"), ((3,), (2,))):
+        assert_same(weighted_loss(name, reduction, ("weight",)), *operands(name, shape, shape), weight, label=name)
     for name, shape, dtype in itertools.product(POINTWISE[:2], ((3,), (2, 3), (2, 2)), ("float32", "float64")):
         for keys in (("weight",), ("pos_weight",), ("weight", "pos_weight")) if name == COARSE else (("weight",),):
-            weighted = lambda lib, x, y, w, name=name, keys=keys: getattr(lib.nn.functional, name)(x, y, reduction=reduction, **dict.fromkeys(keys, w))  # noqa: E731
-            if shape[-1] == 3 or keys == ("weight",) and name != COARSE:
-                assert_same(weighted, *operands(name, shape, shape, dtype), weight, wrt=[0, 1], label=f"{name} {keys} {shape}")
+            if shape[-1] == 3 or (keys == ("weight",) and name != COARSE):
+                assert_same(
+                    weighted_loss(name, reduction, keys),
+                    *operands(name, shape, shape, dtype),
+                    weight,
+                    wrt=[0, 1],
+                    label=f"{name} {keys} {shape}",
+                )
 
 
 def test_probabilities_outside_the_unit_interval_raise():
@@ -131,9 +150,15 @@ def test_a_class_loss_agrees_about_targets_that_are_out_of_place(case):
 
 @pytest.mark.parametrize("case", [c for c in CLASS_CASES if c[0] == "cross_entropy"], ids=str)
 def test_cross_entropy_with_probabilities_agrees(case):
-    for dtype, shape in [*itertools.product(("float32",), ((4, 3), (3,), (2, 3, 4), (2, 3, 2, 2), (0, 3))), ("float64", (4, 3)), ("bfloat16", (4, 3))]:
+    for dtype, shape in [
+        *itertools.product(("float32",), ((4, 3), (3,), (2, 3, 4), (2, 3, 2, 2), (0, 3))),
+        ("float64", (4, 3)),
+        ("bfloat16", (4, 3)),
+    ]:
         target = values(dtype, shape, 2, 0, 1)
-        assert_same(class_loss(*case), values(dtype, shape, 1), target, *weights(case[3], dtype), wrt=[0, 1], label=f"{case} {dtype} {shape}")
+        assert_same(
+            class_loss(*case), values(dtype, shape, 1), target, *weights(case[3], dtype), wrt=[0, 1], label=f"{case} {dtype} {shape}"
+        )
 
 
 @pytest.mark.parametrize("case", CLASS_CASES, ids=str)
