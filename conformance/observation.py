@@ -101,5 +101,6 @@ class Observation:
     states: dict[str, TensorState] | None = None  # None where the program says not to look
     values: dict[str, np.ndarray] = field(default_factory=dict)  # only those whose bits or layout changed since the last look
     arrivals: list[Arrival] = field(default_factory=list)
+    same: dict[str, str] = field(default_factory=dict)  # a name -> the earlier name of the same tensor object
     slots: dict[str, int] = field(default_factory=dict)  # the current slot of every name that has been hooked
     unsupported: str = ""  # NotImplementedError's text: skipped, and counted

@@ -163,12 +163,13 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     return tensors[0] if len(tensors) == 1 else entry.result_tuple(*tensors)
 
 
-def check_tensors(entry: Any, bound: tuple[Any, ...]) -> None:
+def check_tensors(entry: Any, bound: tuple[Any, ...], inplace: bool = False) -> None:
     """Raises torch's error where a number stands for an argument that must be a tensor."""
     for name in entry.tensor_only:
         value = bound[entry.place[name]]
         if not isinstance(value, Tensor) and value is not None:
-            raise error("must_be_tensor", name=entry.name, argument=name, position=entry.place[name] + 1, found=type(value).__name__)
+            place, suffix = (entry.place[name], "_") if inplace else (entry.place[name] + 1, "")
+            raise error("must_be_tensor", name=entry.name + suffix, argument=name, position=place, found=type(value).__name__)
 
 
 def _laid_out(result: np.ndarray, bound: tuple[Any, ...], entry: Any) -> np.ndarray:
@@ -247,8 +248,8 @@ def _edges(entry: Any, bound: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _record(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> None:
-    if entry.view and bound[0]._inference:
-        return
+    if all(t._inference for t in _flatten(bound, entry.tensor_places) if isinstance(t, Tensor)):
+        return  # inference tensors alone do not reach autograd
     if not any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor)):
         return
     differentiable = [o for o, name in zip(outs, entry.outputs if not entry.multi else ("",) * len(outs), strict=True) if name not in entry.nondifferentiable]
@@ -347,6 +348,8 @@ class CopySlices(Node):
 def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     """``op_``: the op's result written over its first argument, the version bumped, the history moved."""
     target: Tensor = bound[0]
+    if entry.tensor_only:
+        check_tensors(entry, bound, inplace=True)
     enabled = MODE.mode == GRAD and not MODE.inference
     for value in _flatten(bound, entry.tensor_places):
         if enabled and isinstance(value, Tensor) and value._view is not None:

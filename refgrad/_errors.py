@@ -16,6 +16,7 @@ _VIEW: Final = (
     "by moving both the view and the inplace either both inside the {block} (if you don't want the inplace to be tracked) or both outside (if you "
     "want the inplace to be tracked)."
 )
+_VIEW_OF_VIEW: Final = "Output {{place}} of {{node}} is a view of a view which was created in" + _VIEW.removeprefix("A view was created in")
 _SEVERAL: Final = (
     "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified inplace. You "
     "should replace the inplace operation by an out-of-place one."
@@ -55,6 +56,10 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     # --- leaves, views, in-place
     "leaf_inplace": (RuntimeError, "a leaf Variable that requires grad is being used in an in-place operation."),
     "view_of_leaf_inplace": (RuntimeError, "a view of a leaf Variable that requires grad is being used in an in-place operation."),
+    "nograd_view_of_view_inplace": (RuntimeError, _VIEW_OF_VIEW.format(mode="no_grad", how="is being modified inplace with grad mode enabled", block="no_grad block")),
+    "nograd_view_of_view_stale": (RuntimeError, _VIEW_OF_VIEW.format(mode="no_grad", how=_ITS_BASE + " with grad mode enabled", block="no_grad block")),
+    "inference_view_of_view_inplace": (RuntimeError, _VIEW_OF_VIEW.format(mode="inference", how="is being modified inplace in normal mode", block="inference_mode block")),
+    "inference_view_of_view_stale": (RuntimeError, _VIEW_OF_VIEW.format(mode="inference", how=_ITS_BASE + " in normal mode", block="inference_mode block")),
     "nograd_view_inplace": (RuntimeError, _VIEW.format(mode="no_grad", how="is being modified inplace with grad mode enabled", block="no_grad block")),
     "nograd_view_stale": (RuntimeError, _VIEW.format(mode="no_grad", how=_ITS_BASE + " with grad mode enabled", block="no_grad block")),
     "inference_view_inplace": (RuntimeError, _VIEW.format(mode="inference", how="is being modified inplace in normal mode", block="inference_mode block")),
@@ -126,6 +131,9 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "iter_0d": (TypeError, "iteration over a 0-d tensor"),
     "len_0d": (TypeError, "len() of a 0-d tensor"),
 }
+
+#: the keys above: errors of autograd itself and of shapes, no op's own
+SHARED: Final = frozenset(ERRORS)
 
 
 def error(key: str, **parts: Any) -> Exception:

@@ -400,8 +400,8 @@ def _at_precision(entry: Op) -> list[str]:
 
 
 def _fresh(tensor: str) -> str:
-    """Source for: no view, or one whose node cannot be stale."""
-    return f"({tensor}._view is None or ({tensor}._view.version == {tensor}._storage.version and not {tensor}._view.base._rg))"
+    """Source for: no inference tensor, and no view, or one whose node cannot be stale."""
+    return f"not {tensor}._inference and ({tensor}._view is None or ({tensor}._view.version == {tensor}._storage.version and not {tensor}._view.base._rg))"
 
 
 def _indent(levels: int, lines: list[str]) -> list[str]:
@@ -423,7 +423,7 @@ def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
         contiguous = " and ".join(f"{x}.flags.c_contiguous" for x in arrays)
         body.append(f"if not ({contiguous}): r = laid_out(r, [{', '.join(arrays)}])")
     body += ["if r.__class__ is not ndarray: r = asarray(r)", "out = new(Tensor)", "out._data = r"]
-    differentiable = [d for d in entry.vjp if d in tensors]
+    differentiable = [d for d in entry.vjp if d in tensors and entry.promote != "bool"]  # a bool has no gradient
     if differentiable:
         body.append(f"if ({' or '.join(d + '._rg' for d in differentiable)}) and MODE.mode == 0:")
         body += _indent(1, _record_lines(entry, differentiable, tensors))

@@ -433,10 +433,11 @@ def _forbid(tensor: Tensor, view: View, stale: bool) -> None:
         if tensor._node is None:
             raise error(f"multi_output_nograd_{how}")
         raise error(f"multi_output_view_{how}", place=tensor._nr, node=short_name(tensor._node))
-    if view.kind == UNDER_NO_GRAD:
-        raise error(f"nograd_view_{how}")
-    if view.kind == UNDER_INFERENCE:
-        raise error(f"inference_view_{how}")
+    mode = {UNDER_NO_GRAD: "nograd", UNDER_INFERENCE: "inference"}.get(view.kind)
+    if mode is not None and tensor._node is not None:
+        raise error(f"{mode}_view_of_view_{how}", place=tensor._nr, node=short_name(tensor._node))
+    if mode is not None:
+        raise error(f"{mode}_view_{how}")
 
 
 def geometry(tensor: Tensor) -> tuple[Any, ...]:

@@ -12,12 +12,16 @@ from conformance.oracle import local
 from conformance.oracle.exactly import Node, Slot
 from conformance.oracle.interval import changed, compare, evidence
 from conformance.program import Ref, Statement
+from conformance.subjects.walk import NO_DERIVATIVE
 from refgrad._dtypes import FLOAT, OF
 from refgrad._exact import REFERENCE, ball
 
 
 def judge_backward(judge: Any, index: int, statement: Statement, observation: Observation) -> None:
     """All arrivals of one backward or grad statement, then ``.grad`` or what grad returned."""
+    if judge.hook_changed and judge.opaque:  # what flows where a gradient's own graph may use the result is not seen apart from what the hook made of it
+        judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
+        return
     if judge.hook_wrote:  # it may have written into anything that shares the gradient's memory: only state is judged
         judge.expected_change.update(judge.new_values)
         return
@@ -56,7 +60,13 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
         if all(f is None for f in here):
             continue
-        contributions = node.pull(here, create_graph)
+        try:
+            contributions = node.pull(here, create_graph)
+        except RuntimeError as error:
+            if not NO_DERIVATIVE.search(str(error)):
+                raise
+            judge.unknown.update(slot for slot, _ in node.leaves)
+            continue
         for slot, contribution in contributions:
             expected.setdefault(judge.same_edge.get(slot, slot), []).append((node, contribution))
         if create_graph:
@@ -106,13 +116,13 @@ def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
     for root, grad in zip(roots, given, strict=False):
         if not isinstance(root, Ref) or root.name not in judge.slots or root.name not in judge.values:
             continue
-        slot = (root.name, judge.slots[root.name])
+        slot = judge.slots[root.name]
         if grad is None:
             seeds.append((slot, ball(np.ones_like(judge.values[root.name]))))
             continue
         value = judge.scope().resolve(grad)
         if isinstance(grad, Ref) and grad.name in judge.slots:
-            judge.unknown.add((grad.name, judge.slots[grad.name]))
+            judge.unknown.add(judge.slots[grad.name])
         seeds.append((slot, value))
     return seeds
 
@@ -179,17 +189,19 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
     if statement.kind == "grad":  # only what retains its gradient keeps it
         chosen = set()
     for name, state in judge.new_states.items():
-        if not name.endswith(".grad") or name[:-5] not in judge.slots:
+        if not name.endswith(".grad"):
             continue
         owner = name[:-5]
         judge.expected_change.add(name)
-        slot = (owner, judge.slots[owner])
+        if owner not in judge.slots:
+            continue
+        slot = judge.slots[owner]
         found = arrived.get(judge.same_edge.get(slot, slot))
         takes = found is not None and (chosen is None or owner in chosen or judge.new_states[owner].retains_grad is True)
         before, after = judge.values.get(name), judge.now.get(name)
         if after is None or owner not in judge.states:
             continue
-        if (owner, judge.slots[owner]) in judge.unknown:
+        if judge.slots[owner] in judge.unknown:
             continue
         if not takes:
             if before is not None and before.tobytes() != after.tobytes():
@@ -224,13 +236,12 @@ def _judge_captured(judge: Any, index: int, statement: Statement, arrived: dict[
     for out, source in zip(statement.out, inputs, strict=False):
         if not isinstance(source, Ref) or source.name not in judge.slots:
             continue
-        found = arrived.get(judge.same_edge.get((source.name, judge.slots[source.name]), (source.name, judge.slots[source.name])))
+        found = arrived.get(judge.same_edge.get(judge.slots[source.name], judge.slots[source.name]))
         got = judge.new_values.get(out)
         if found is None or got is None:
             continue
-        if out in judge.new_slots and not (found[1].differentiable and statement.keyword("create_graph") is True):
-            judge.unknown.add((out, judge.new_slots[out]))  # it is one of the tensors that were given
-        elif out in judge.new_slots:
-            judge.same_edge[out, judge.new_slots[out]] = ("@", index, found[0])
+        slot = judge.new_slots.get(out)
+        if slot is not None and slot not in judge.slots.values():  # otherwise it is one of the tensors that were given
+            judge.same_edge[slot] = ("@", index, found[0])
         if found[1].flowed.tobytes() != got.tobytes():
             judge.diverge(index, "grad", "grad", out, changed(found[1].flowed, got, "grad returns what arrives at its input"), order=1)

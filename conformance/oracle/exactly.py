@@ -43,7 +43,7 @@ class Node:
 class Scope:
     """Leaves for the names a statement reads: balls of the subject's bits, one per name, requiring grad where the name has a slot."""
 
-    def __init__(self, values: dict[str, np.ndarray], slots: dict[str, int], states: dict[str, TensorState]) -> None:
+    def __init__(self, values: dict[str, np.ndarray], slots: dict[str, Slot], states: dict[str, TensorState]) -> None:
         self.values, self.slots, self.states = values, slots, states
         self.leaves: dict[str, Any] = {}
 
@@ -58,7 +58,7 @@ class Scope:
         return state is not None and state.requires_grad is True and name in self.slots
 
     def used(self) -> list[tuple[Slot, Any]]:
-        return [((name, self.slots[name]), leaf) for name, leaf in self.leaves.items() if leaf._rg]
+        return [(self.slots[name], leaf) for name, leaf in self.leaves.items() if leaf._rg]
 
     def resolve(self, atom: Any) -> Any:
         kind = atom.__class__

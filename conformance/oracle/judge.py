@@ -19,7 +19,7 @@ from conformance.oracle.exactly import Node, Scope, Slot, literal_array
 from conformance.oracle.interval import Comparison, changed, worst_ulps
 from conformance.program import Program, Ref, Statement
 from refgrad._dtypes import BY_NAME, FLOAT, OF
-from refgrad._errors import ERRORS
+from refgrad._errors import SHARED
 
 #: what is reported when several facets of one statement differ: the one that explains the others
 PRECEDENCE = (
@@ -51,10 +51,10 @@ class Judge:
     verdict: Verdict = field(default_factory=Verdict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     states: dict[str, TensorState] = field(default_factory=dict)
-    slots: dict[str, int] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
     new_values: dict[str, np.ndarray] = field(default_factory=dict)
     new_states: dict[str, TensorState] = field(default_factory=dict)
-    new_slots: dict[str, int] = field(default_factory=dict)
+    new_slots: dict[str, Slot] = field(default_factory=dict)
     now: dict[str, np.ndarray] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     unknown: set[Slot] = field(default_factory=set)
@@ -82,7 +82,7 @@ class Judge:
         """The statement could not be evaluated: what its inputs receive later is not judged."""
         for name in statement.refs():
             if name in self.slots:
-                self.unknown.add((name, self.slots[name]))
+                self.unknown.add(self.slots[name])
 
     def unknown_write(self, target: str) -> None:
         alias = self.states[target].alias if target in self.states else None
@@ -90,7 +90,7 @@ class Judge:
             if s.alias == alias:
                 for slots in (self.slots, self.new_slots):
                     if name in slots:
-                        self.unknown.add((name, slots[name]))
+                        self.unknown.add(slots[name])
         for node in self.nodes:  # nor can it be said what reaches the inputs of what was written to
             if any(slot in self.unknown for slot, _ in node.outs):
                 self.unknown.update(slot for slot, _ in node.leaves)
@@ -150,7 +150,7 @@ class Judge:
             return
         self.new_values = seen.values
         self.new_states = right.states if right.states is not None else self.states
-        self.new_slots = right.slots or self.slots
+        self.new_slots = _slots(right) or self.slots
         self.now = {**self.values, **seen.values}
         self.expected_change = set()
         self.verdict.states += 1
@@ -212,7 +212,7 @@ class Judge:
             if before is None or name in self.expected_change or name in statement.out:
                 continue
             if before.shape == bits.shape and before.tobytes() != bits.tobytes():
-                op = statement.kind if raised_key in ERRORS else local.op_name(statement)  # a shared error's path is no op's fault
+                op = statement.kind if raised_key in SHARED else local.op_name(statement)  # a shared error's path is no op's fault
                 why = "nobody else's value changes" if raised_key == "none" else f"a statement that raises ({raised_key}) leaves everything unchanged"
                 self.diverge(index, op, "aliasing", name, changed(before, bits, why))
 
@@ -228,6 +228,13 @@ class Judge:
         """Nobody looked: whatever the statement may have written is unknown from here."""
         if statement.kind in local.WRITES or statement.kind in ("step", "zero_grad", "clear_grad", "backward"):
             self.values = {}
+
+
+def _slots(right: Observation) -> dict[str, Slot]:
+    """Name -> slot; two names of one tensor have one slot."""
+    slots: dict[str, Slot] = {name: (name, number) for name, number in right.slots.items()}
+    slots.update((name, slots[first]) for name, first in right.same.items() if first in slots)
+    return slots
 
 
 # --- what is judged after each kind of statement ----------------------------------------------------------------------------
@@ -256,7 +263,7 @@ def _same(judge: Judge, index: int, statement: Statement, seen: Observation) -> 
     if got is not None and source in judge.values and judge.values[source].tobytes() != got.tobytes():
         judge.diverge(index, statement.kind, "value", statement.out[0], changed(judge.values[source], got, "an alias shows the same bits"))
     if statement.out[0] in judge.new_slots:
-        judge.unknown.update(judge.slots.items())
+        judge.unknown.update(judge.slots.values())
 
 
 def _clear(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:

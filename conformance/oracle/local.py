@@ -18,6 +18,8 @@ from refgrad._tensor import Tensor, make
 
 #: kinds whose outputs are values of an op
 OPS = frozenset(("call", "method", "operator", "getitem"))
+#: besides views: the sign of a zero is part of the result
+SIGNED = frozenset(("neg", "abs", "copysign", "clone", "where", "cat", "stack", "gather", "index_select", "masked_select", "flip", "roll", "take"))
 #: nothing is promised of their values: arbitrary memory, or a random stream that differs by device and kernel
 UNPREDICTABLE = RANDOM | {"empty", "empty_like", "new_empty", "empty_strided"}
 WRITES = frozenset(("inplace", "augmented", "setitem"))
@@ -46,7 +48,8 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         return
     outs = as_tuple(evaluate(statement, scope))
     entry = TABLE.get(statement.op)
-    signed = entry is not None and entry.error in ("exact",) and not entry.composite
+    signed = entry is not None and (entry.view or entry.name in SIGNED)
+    known = set(judge.slots.values())
     node_outs = []
     for name, out in zip(statement.out, outs, strict=False):
         got = judge.new_values.get(name)
@@ -55,12 +58,8 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         judge_value(judge, index, statement, name, out, got, signed)
         if name not in judge.new_slots:
             continue
-        itself = next((n for n, leaf in scope.leaves.items() if leaf is out), None)
-        if itself is not None and itself in judge.slots:  # the op returned its input: one gradient edge under two names
-            slot = (itself, judge.slots[itself])
-            judge.same_edge[name, judge.new_slots[name]] = judge.same_edge.get(slot, slot)
-        else:
-            node_outs.append(((name, judge.new_slots[name]), out))
+        if judge.new_slots[name] not in known:  # otherwise the op returned its input: one gradient edge under two names
+            node_outs.append((judge.new_slots[name], out))
     if node_outs:
         judge.nodes.append(Node(index, op_name(statement), scope.used(), node_outs))
 
@@ -188,8 +187,8 @@ def add_write_node(judge: Any, index: int, statement: Statement, target: str) ->
         return
     leaves = scope.used()
     if base_leaf._rg:
-        leaves.append(((base, judge.slots[base]), base_leaf))
-    judge.nodes.append(Node(index, op_name(statement), leaves, [((base, judge.new_slots[base]), out)]))
+        leaves.append((judge.slots[base], base_leaf))
+    judge.nodes.append(Node(index, op_name(statement), leaves, [(judge.new_slots[base], out)]))
 
 
 def _functional_write(judge: Any, statement: Statement, scope: Scope, base_leaf: Any, base: TensorState, state: TensorState, whole: bool) -> Any:
@@ -223,15 +222,15 @@ def add_rebuilt_views(judge: Any, index: int, statement: Statement) -> None:
         if base is None or states[name].is_leaf:
             continue
         if base not in judge.new_slots or base not in judge.now:
-            judge.unknown.add((name, slot))
+            judge.unknown.add(slot)
             continue
         where = positions(locations(states[name]), locations(states[base]))
         if where is None:
-            judge.unknown.add((base, judge.new_slots[base]))
+            judge.unknown.add(judge.new_slots[base])
             continue
         leaf = ball(judge.now[base], requires_grad=True)
         out = leaf.reshape(-1)[make(np.array(where))]
-        judge.nodes.append(Node(index, op_name(statement), [((base, judge.new_slots[base]), leaf)], [((name, slot), out)]))
+        judge.nodes.append(Node(index, op_name(statement), [(judge.new_slots[base], leaf)], [(slot, out)]))
 
 
 __all__ = ["OPS", "WRITES", "Ref", "add_rebuilt_views", "judge_op", "judge_write", "op_name"]

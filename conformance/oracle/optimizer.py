@@ -38,6 +38,9 @@ def judge_step(judge: Any, index: int, statement: Statement, seen: Observation) 
     optimizer = judge.optimizers.get(statement.args[0].name)
     if optimizer is None:
         return
+    if len({judge.slots.get(n, n) for n in optimizer.params}) != len(optimizer.params):  # one parameter twice, which torch only warns of
+        judge.expected_change.update(judge.values)
+        return
     for name in optimizer.params:
         grad = judge.values.get(name + ".grad")
         if name not in judge.values or grad is None or name not in judge.states:

@@ -74,6 +74,7 @@ class Walk:
     program: Program
     names: dict[str, Any] = field(default_factory=dict)
     slots: dict[str, int] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, Any] = field(default_factory=dict)
     seen_versions: dict[str, Any] = field(default_factory=dict)
     identities: dict[str, tuple[Any, int, int]] = field(default_factory=dict)
@@ -120,6 +121,7 @@ class Walk:
         if self.program.hooked:
             self.hook_new_slots()
             observation.slots = dict(self.slots)
+            observation.same = dict(self.same)
         if self.follow is not None:
             self.take_values(self.follow[index], statement)
         if statement.observe:
@@ -130,10 +132,14 @@ class Walk:
 
     def hook_new_slots(self) -> None:
         """Hooks every tensor that requires grad and whose gradient edge is new."""
+        first: dict[int, str] = {}
         for name, tensor in self.names.items():
-            if tensor.__class__ is not self.tensor_type or not tensor.requires_grad:
+            if tensor.__class__ is not self.tensor_type:
                 continue
-            if tensor.is_inference():
+            if first.setdefault(id(tensor), name) != name:  # an op may return its input: two names, one tensor, one hook
+                self.same[name] = first[id(tensor)]
+                continue
+            if name in self.same or not tensor.requires_grad or tensor.is_inference():
                 continue
             version = tensor._version
             if name in self.slots and self.seen_versions.get(name) == version:

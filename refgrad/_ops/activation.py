@@ -169,7 +169,7 @@ def _elu_slope_scale(input: np.ndarray, alpha: Any, scale: Any, input_scale: Any
 
 
 def _elu_second(product, alpha, scale, input_scale, input):
-    rising = input > 0
+    rising = input >= 0  # at the kink of the first derivative: 0, the end of [0, …] with the smallest norm
     return where(rising, 0, product) * (where(rising, 0, input) * input_scale).exp() * (input_scale * input_scale * alpha * scale)
 
 
@@ -183,7 +183,7 @@ def _elu_second(product, alpha, scale, input_scale, input):
     scale=lambda grad_output, alpha, scale, input_scale, output: _from_result_scale(grad_output, alpha, scale, input_scale, output),
     vjp=dict(
         grad_output=lambda grad, alpha, scale, input_scale, output: _elu_backward_from_result(grad, alpha, scale, input_scale, output),
-        output=lambda grad, grad_output, input_scale, output: where(output <= 0, grad * grad_output * input_scale, 0),
+        output=lambda grad, grad_output, input_scale, output: where(output < 0, grad * grad_output * input_scale, 0),
     ),
 )
 def _elu_backward_from_result(grad_output, alpha, scale, input_scale, output):

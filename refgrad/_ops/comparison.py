@@ -18,37 +18,52 @@ from refgrad._tensor import Tensor
 declare("where_condition", RuntimeError, "where expected condition to be a boolean tensor, but got a tensor with dtype {dtype}")
 declare("clamp_none", RuntimeError, "torch.clamp: At least one of 'min' or 'max' must not be None")
 
-_FIRST = {"promote": "bool", "inplace": True, "tensor_only": ("input",)}
 
 
-@op(symbol="==", **_FIRST)
-def eq(input, other):
+def _zeros(grad):
+    return TABLE["zeros_like"].public(grad)
+
+
+#: a bool has no gradient; written in place into floats, a comparison has one that is zero
+_NUMBER = {"promote": "bool", "inplace": True, "number_only": ("other",), "vjp": {"input": _zeros}}
+_TENSOR = {"promote": "bool", "inplace": True, "tensor_only": ("input", "other"), "node": "1", "vjp": {"input": _zeros, "other": _zeros}}
+
+
+def _comparison(symbol, name, compare):
+    """Two overloads of one comparison: with a number, with a tensor."""
+    for options in (_NUMBER, _TENSOR):
+        public = op(name=name, symbol=symbol, **options)(compare)
+    return public
+
+
+def _eq(input, other):
     return np.equal(input, other)
 
 
-@op(symbol="!=", **_FIRST)
-def ne(input, other):
+def _ne(input, other):
     return np.not_equal(input, other)
 
 
-@op(symbol="<", **_FIRST)
-def lt(input, other):
+def _lt(input, other):
     return np.less(input, other)
 
 
-@op(symbol="<=", **_FIRST)
-def le(input, other):
+def _le(input, other):
     return np.less_equal(input, other)
 
 
-@op(symbol=">", **_FIRST)
-def gt(input, other):
+def _gt(input, other):
     return np.greater(input, other)
 
 
-@op(symbol=">=", **_FIRST)
-def ge(input, other):
+def _ge(input, other):
     return np.greater_equal(input, other)
+
+
+eq, ne, lt, le, gt, ge = (
+    _comparison(symbol, name, compare)
+    for symbol, name, compare in (("==", "eq", _eq), ("!=", "ne", _ne), ("<", "lt", _lt), ("<=", "le", _le), (">", "gt", _gt), (">=", "ge", _ge))
+)
 
 
 @op(composite=True)

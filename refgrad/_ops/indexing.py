@@ -14,11 +14,25 @@ import numpy as np
 
 from refgrad import _dtypes
 from refgrad._dispatch import _c_name, broadcast_shapes
-from refgrad._dtypes import BOOL, FLOAT, OF, narrow
+from refgrad._dtypes import FLOAT, OF, narrow
 from refgrad._errors import declare, error
-from refgrad._exact import own_radius
 from refgrad._ops.creation import empty_as, fitted
-from refgrad._ops.view import _along, _as_list, _new_zeros, _slice, expand, flatten, reshape, select, squeeze, strided, unsqueeze, view, wrap_dim, write_into, written_zeros
+from refgrad._ops.reduction import DIM
+from refgrad._ops.view import (
+    _along,
+    _new_zeros,
+    _slice,
+    expand,
+    reshape,
+    select,
+    squeeze,
+    strided,
+    unsqueeze,
+    view,
+    wrap_dim,
+    write_into,
+    written_zeros,
+)
 from refgrad._storage import laid_out
 from refgrad._table import TABLE, op
 from refgrad._tensor import Tensor, make
@@ -27,24 +41,52 @@ _BOUNDS = "index {index} is out of bounds for dimension {dim} with size {size}"
 declare("index_bounds", IndexError, _BOUNDS)
 declare("index_bounds_runtime", RuntimeError, _BOUNDS)
 declare("index_bounds_empty", IndexError, "index is out of bounds for dimension with size 0")
-declare("index_0d", IndexError, "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+declare(
+    "index_0d",
+    IndexError,
+    "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim tensor to a number",
+)
 declare("index_too_many", IndexError, "too many indices for tensor of dimension {ndim}")
 declare("index_too_many_given", IndexError, "too many indices for tensor of dimension {ndim} (got {count})")
-declare("index_kind", IndexError, "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {kind})")
+declare(
+    "index_kind",
+    IndexError,
+    "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {kind})",
+)
 declare("index_dtype", IndexError, "tensors used as indices must be long, int, byte or bool tensors")
-declare("index_mask", IndexError, "The shape of the mask {mask} at index {place} does not match the shape of the indexed tensor {shape} at index {dim}")
+declare(
+    "index_mask",
+    IndexError,
+    "The shape of the mask {mask} at index {place} does not match the shape of the indexed tensor {shape} at index {dim}",
+)
 declare("index_broadcast", IndexError, "shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}")
 declare("index_step", ValueError, "step must be greater than zero")
 declare("index_step_zero", ValueError, "slice step cannot be zero")
 declare("index_text", TypeError, "new(): invalid data type 'str'")
 declare("setitem_kind", TypeError, "can't assign a {kind} to a torch.{tensor}")
-declare("index_put_dtype", RuntimeError, "Index put requires the source and destination dtypes match, got {destination} for the destination and {source} for the source.")  # fmt: skip
-declare("index_put_shape", RuntimeError, "shape mismatch: value tensor of shape {value} cannot be broadcast to indexing result of shape {result}")
+declare(
+    "index_put_dtype",
+    RuntimeError,
+    "Index put requires the source and destination dtypes match, got {destination} for the destination and {source} for the source.",
+)
+declare(
+    "index_put_shape",
+    RuntimeError,
+    "shape mismatch: value tensor of shape {value} cannot be broadcast to indexing result of shape {result}",
+)
 declare("along_dtype", RuntimeError, "{name}(): Expected dtype int32/int64 for index")
 declare("along_ndim", RuntimeError, "Index tensor must have the same number of dimensions as {other} tensor")
-declare("gather_size", RuntimeError, "Size does not match at dimension {place} expected index {index} to be no larger than self {shape} apart from dimension {dim}")
+declare(
+    "gather_size",
+    RuntimeError,
+    "Size does not match at dimension {place} expected index {index} to be no larger than self {shape} apart from dimension {dim}",
+)
 declare("scatter_size", RuntimeError, "Expected index {index} to be no larger than self {shape} apart from dimension {dim}")
-declare("scatter_src_size", RuntimeError, "Expected index {index} to be no larger than self {shape} apart from dimension {dim} and to be no larger size than src {src}")
+declare(
+    "scatter_src_size",
+    RuntimeError,
+    "Expected index {index} to be no larger than self {shape} apart from dimension {dim} and to be no larger size than src {src}",
+)
 declare("scatter_dtype", RuntimeError, "scatter(): Expected self.dtype to be equal to src.dtype")
 declare("select_vector", IndexError, "index_select(): Index is supposed to be a vector")
 declare("select_dtype", RuntimeError, "index_select(): Expected dtype int32 or int64 for index")
@@ -53,14 +95,36 @@ declare("select_scalar", RuntimeError, "index_select(): Index to scalar can have
 declare("add_vector", IndexError, "index_add_(): Index is supposed to be a vector, but got dim: {ndim} with type: {kind} and size: {size}")
 declare("add_index_dtype", RuntimeError, "index_add_(): Expected dtype int32/int64 for index but got: {kind}")
 declare("add_dtype", RuntimeError, "index_add_(): self ({input}) and source ({source}) must have the same scalar type")
-declare("add_count", RuntimeError, "index_add_(): Number of indices ({count}) should be equal to source.size(dim): ({size}), for dim: {dim}")
-declare("add_shape", RuntimeError, "source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape = {input} source.shape = {source}")  # fmt: skip
+declare(
+    "add_count",
+    RuntimeError,
+    "index_add_(): Number of indices ({count}) should be equal to source.size(dim): ({size}), for dim: {dim}",
+)
+declare(
+    "add_shape",
+    RuntimeError,
+    "source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape = {input} source.shape = {source}",
+)
 declare("copy_vector", IndexError, "index_copy_(): Index should have dimension 1 or 0 (got {ndim})")
 declare("copy_scalar", IndexError, "index_copy_(): When source is scalar, index should have one element (got {count})")
-declare("copy_ndim", IndexError, "index_copy_(): When source and destination are not scalars, their dimensionality must match. Source dimensionality ({source}), destination dimensionality ({input})")  # fmt: skip
+declare(
+    "copy_ndim",
+    IndexError,
+    "index_copy_(): When source and destination are not scalars, their dimensionality must match. Source "
+    "dimensionality ({source}), destination dimensionality ({input})",
+)
 declare("copy_index_dtype", RuntimeError, "index_copy_(): Expected a long tensor for index, but got {kind}")
-declare("copy_dtype", RuntimeError, "index_copy_(): self and source expected to have the same dtype, but got (self) {input} and (source) {source}")
-declare("copy_shape", RuntimeError, "index_copy_(): Source/destination tensor must have same slice shapes. Destination slice shape: {input} at dimension {dim} and source slice shape: {source} at dimension 0.")  # fmt: skip
+declare(
+    "copy_dtype",
+    RuntimeError,
+    "index_copy_(): self and source expected to have the same dtype, but got (self) {input} and (source) {source}",
+)
+declare(
+    "copy_shape",
+    RuntimeError,
+    "index_copy_(): Source/destination tensor must have same slice shapes. Destination slice shape: {input} at "
+    "dimension {dim} and source slice shape: {source} at dimension 0.",
+)
 declare("copy_count", IndexError, "index_copy_(): Number of indices ({count}) should be equal to source.size(dim) ({size})")
 declare("copy_bounds", IndexError, "index_copy_(): index {index} is out of bounds for dimension {dim} with size {size}")
 declare("fill_dtype", IndexError, "index_fill_(): Expected dtype int64 for index.")
@@ -73,14 +137,27 @@ declare("masked_scatter_dtype", RuntimeError, "masked_scatter: expected self and
 declare("masked_scatter_count", RuntimeError, "Number of elements of source < number of ones in mask")
 declare("long_index", RuntimeError, "{name}(): Expected a long tensor for index, but got {kind}")
 declare("take_bounds", IndexError, "out of range: tried to access index {index} on a tensor of {numel} elements.")
-declare("put_count", IndexError, "put_(): Expected source and index to have the same number of elements, but got source.numel() = {source}, index.numel() = {index}")
-declare("put_dtype", RuntimeError, "put_(): self and source expected to have the same dtype, but got self.dtype = {input} and source.dtype = {source}")
-declare("take_along_ndim", RuntimeError, "torch.take_along_dim(): input and indices should have the same number of dimensions, but got {input} dimensions for input, and {indices} dimensions for indices")  # fmt: skip
+declare(
+    "put_count",
+    IndexError,
+    "put_(): Expected source and index to have the same number of elements, but got source.numel() = {source}, index.numel() = {index}",
+)
+declare(
+    "put_dtype",
+    RuntimeError,
+    "put_(): self and source expected to have the same dtype, but got self.dtype = {input} and source.dtype = {source}",
+)
+declare(
+    "take_along_ndim",
+    RuntimeError,
+    "torch.take_along_dim(): input and indices should have the same number of dimensions, but got {input} "
+    "dimensions for input, and {indices} dimensions for indices",
+)
 declare("take_along_dtype", RuntimeError, "torch.take_along_dim(): dtype of indices should be Long but got {kind}")
 declare("topk_range", RuntimeError, "selected index k out of range")
 declare("topk_bool", RuntimeError, "topk does not support bool dtypes on CPU")
 
-# --- what the forwards share ---------------------------------------------------------------------------------------------------------
+# --- what the forwards share ------------------------------------------------------------------------------------------
 
 
 def _kind(array: np.ndarray) -> str:
@@ -138,7 +215,7 @@ def _fill_radius(places: Any) -> Any:
     return radius
 
 
-# --- indexing by tensors --------------------------------------------------------------------------------------------------------------
+# --- indexing by tensors ----------------------------------------------------------------------------------------------
 
 
 def _integers(input: np.ndarray, indices: Any) -> dict[int, np.ndarray]:
@@ -223,8 +300,15 @@ def _picked(input: np.ndarray, arrays: dict[int, np.ndarray]) -> np.ndarray:
     return laid_out(out, [restrided, *[a[(None,) * before + (..., *[None] * after)] for a in arrays.values()]])
 
 
-@op(name="index", promote="none", error="exact", method=False, function=False, tensors=("input", "indices"),
-    vjp=dict(input=lambda grad, indices, input_shape: write_into(_new_zeros(grad, input_shape), "_index_put_impl", indices, grad, True)))  # fmt: skip
+@op(
+    name="index",
+    promote="none",
+    error="exact",
+    method=False,
+    function=False,
+    tensors=("input", "indices"),
+    vjp=dict(input=lambda grad, indices, input_shape: write_into(_new_zeros(grad, input_shape), "_index_put_impl", indices, grad, True)),
+)
 def index(input, indices):
     return _picked(input, _integers(input, indices))
 
@@ -259,11 +343,23 @@ def _put_ulps(input, indices, values, accumulate):
 
 
 _ADDED = "one rounding per value added, relative to the sum of magnitudes"
-_PUT = dict(promote="none", error="linear", inplace=True, apart=True, tensors=("input", "indices", "values"), ulps=_put_ulps, scale=_put_scale, reason=_ADDED,
+_PUT = dict(
+    promote="none",
+    error="linear",
+    inplace=True,
+    apart=True,
+    checks_overlap=False,
+    tensors=("input", "indices", "values"),
+    ulps=_put_ulps,
+    scale=_put_scale,
+    reason=_ADDED,
     vjp=dict(
-        input=lambda grad, indices, values_shape, accumulate: grad if accumulate else index_put(grad, indices, _new_zeros(grad, values_shape), False),
+        input=lambda grad, indices, values_shape, accumulate: (
+            grad if accumulate else index_put(grad, indices, _new_zeros(grad, values_shape), False)
+        ),
         values=lambda grad, indices: index(grad, indices),
-    ))  # fmt: skip
+    ),
+)
 
 
 @op(**_PUT)
@@ -276,7 +372,7 @@ def _index_put_impl(input, indices, values, accumulate=False):
     return _put(input, indices, values, accumulate)
 
 
-# --- Tensor.__getitem__ ------------------------------------------------------------------------------------------------------------------
+# --- Tensor.__getitem__ -----------------------------------------------------------------------------------------------
 
 
 def _select_item(input: Tensor, dim: int, position: int, place: int) -> Tensor:
@@ -341,8 +437,15 @@ def _parts(key: Any) -> tuple[Any, ...]:
     """The key as a tuple. A list that holds lists, slices or tensors counts as one, as in torch (and in old numpy)."""
     if isinstance(key, tuple):
         return key
-    if isinstance(key, (list, range)) and len(key) < 32 and any(part is None or part is ... or isinstance(part, (Tensor, list, tuple, slice)) for part in key):
-        warnings.warn("Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use x[tuple(seq)] instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an error or a different result", stacklevel=3)  # fmt: skip
+    if (
+        isinstance(key, (list, range))
+        and len(key) < 32
+        and any(part is None or part is ... or isinstance(part, (Tensor, list, tuple, slice)) for part in key)
+    ):
+        warnings.warn(
+            "Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use x[tuple(seq)] instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an error or a different result",
+            stacklevel=3,
+        )
         return tuple(key)
     return (key,)
 
@@ -431,7 +534,7 @@ def _slice_item(input: Tensor, dim: int, part: slice) -> Tensor:
     return _slice(input, dim, start, stop, step)
 
 
-# --- Tensor.__setitem__ ------------------------------------------------------------------------------------------------------------------
+# --- Tensor.__setitem__ -----------------------------------------------------------------------------------------------
 
 
 def setitem(input: Tensor, key: Any, value: Any) -> None:
@@ -477,7 +580,7 @@ def _copy_to(target: Tensor, value: Tensor) -> None:
     TABLE["copy"].inplace_public(target, value)
 
 
-# --- gather, scatter: an index for every element, along one dim ------------------------------------------------------------------------------
+# --- gather, scatter: an index for every element, along one dim -------------------------------------------------------
 
 
 def _grid(index: np.ndarray, dim: int) -> tuple[np.ndarray, ...]:
@@ -550,9 +653,17 @@ def _check_scatter(name: str, input: np.ndarray, dim: int, index: np.ndarray, sr
     return _check_along(name, input, dim, index, src)
 
 
-@op(promote="none", error="exact", inplace=True, apart=True, tensors=("input", "index", "src"), tensor_only=("index", "src"),
-    vjp=dict(input=lambda grad, dim, index: scatter(grad, dim, index, 0), src=lambda grad, dim, index: gather(grad, dim, index)))  # fmt: skip
-def scatter(input, dim, index, src):
+@op(
+    name="scatter",
+    promote="none",
+    error="exact",
+    inplace=True,
+    apart=True,
+    tensors=("input", "index", "src"),
+    tensor_only=("index", "src"),
+    vjp=dict(input=lambda grad, dim, index: scatter(grad, dim, index, 0), src=lambda grad, dim, index: gather(grad, dim, index)),
+)
+def _scatter_tensor(input, dim, index, src):
     return _scattered(input, _check_scatter("scatter", input, dim, index, src), index, *_lines(src), _assign)
 
 
@@ -560,8 +671,19 @@ def _scatter_places(values, shape):
     return _scattered(np.zeros(shape, bool), wrap_dim(values[1], len(shape)), values[2], True, _assign)
 
 
-@op(name="scatter", node="1", promote="none", error="exact", inplace=True, apart=True, tensors=("input", "index"), tensor_only=("index",),
-    types={"value": (int, float)}, radius=_fill_radius(_scatter_places), vjp=dict(input=lambda grad, dim, index: scatter(grad, dim, index, 0)))  # fmt: skip
+@op(
+    name="scatter",
+    node="1",
+    promote="none",
+    error="exact",
+    inplace=True,
+    apart=True,
+    tensors=("input", "index"),
+    tensor_only=("index",),
+    types={"value": (int, float)},
+    radius=_fill_radius(_scatter_places),
+    vjp=dict(input=lambda grad, dim, index: scatter(grad, dim, index, 0)),
+)
 def _scatter_value(input, dim, index, value):
     return _scattered(input, _check_along("scatter", input, dim, index, None), index, scalar_for(input, value), _assign)
 
@@ -577,8 +699,18 @@ def _scatter_add_scale(input, dim, index, src):
     return _scattered(np.abs(input), wrap_dim(dim, input.ndim), index, *_lines(np.abs(src)), np.add.at)
 
 
-@op(promote="none", error="linear", inplace=True, apart=True, tensors=("input", "index", "src"), tensor_only=("index", "src"), reason=_ADDED,
-    ulps=_scatter_add_ulps, scale=_scatter_add_scale, vjp=dict(input=lambda grad: grad, src=lambda grad, dim, index: gather(grad, dim, index)))  # fmt: skip
+@op(
+    promote="none",
+    error="linear",
+    inplace=True,
+    apart=True,
+    tensors=("input", "index", "src"),
+    tensor_only=("index", "src"),
+    reason=_ADDED,
+    ulps=_scatter_add_ulps,
+    scale=_scatter_add_scale,
+    vjp=dict(input=lambda grad: grad, src=lambda grad, dim, index: gather(grad, dim, index)),
+)
 def scatter_add(input, dim, index, src):
     return _scattered(input, _check_scatter("scatter_add", input, dim, index, src), index, *_lines(src), np.add.at)
 
@@ -600,7 +732,7 @@ def take_along_dim(input, indices, dim=None):
     return gather(expand(input, tuple(wide)), dim, expand(indices, spread))
 
 
-# --- one index for a whole slice ----------------------------------------------------------------------------------------------------------------
+# --- one index for a whole slice --------------------------------------------------------------------------------------
 
 
 def _index_select_vjp(grad: Tensor, dim: int, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
@@ -668,10 +800,18 @@ def _scaled(grad: Tensor, alpha: Any) -> Tensor:
     return grad if alpha == 1 else grad * alpha
 
 
-@op(promote="none", error="linear", inplace=True, apart=True, tensors=("input", "index", "source"), tensor_only=("index", "source"), reason=_ADDED,
+@op(
+    promote="none",
+    error="linear",
+    inplace=True,
+    apart=True,
+    tensors=("input", "index", "source"),
+    tensor_only=("index", "source"),
+    reason=_ADDED,
     ulps=lambda input, dim, index, source, alpha: _index_add_ulps(input, dim, index, source, alpha=alpha),
     scale=lambda input, dim, index, source, alpha: _index_add_scale(input, dim, index, source, alpha=alpha),
-    vjp=dict(input=lambda grad: grad, source=lambda grad, dim, index, source, alpha: _scaled(_sources(grad, dim, index, source), alpha)))  # fmt: skip
+    vjp=dict(input=lambda grad: grad, source=lambda grad, dim, index, source, alpha: _scaled(_sources(grad, dim, index, source), alpha)),
+)
 def index_add(input, dim, index, source, *, alpha=1):
     dim = _check_index_add(input, dim, index, source)
     size = _lines(input)[0].shape[dim]
@@ -699,8 +839,15 @@ def _check_index_copy(input: np.ndarray, dim: int, index: np.ndarray, source: np
     return dim
 
 
-@op(promote="none", error="exact", inplace=True, apart=True, tensors=("input", "index", "source"), tensor_only=("index", "source"),
-    vjp=dict(input=lambda grad, dim, index: index_fill(grad, dim, index, 0), source=_sources))  # fmt: skip
+@op(
+    promote="none",
+    error="exact",
+    inplace=True,
+    apart=True,
+    tensors=("input", "index", "source"),
+    tensor_only=("index", "source"),
+    vjp=dict(input=lambda grad, dim, index: index_fill(grad, dim, index, 0), source=_sources),
+)
 def index_copy(input, dim, index, source):
     dim = _check_index_copy(input, dim, index, source)
     out = np.array(input, order="C")
@@ -729,9 +876,17 @@ def _fill_places(values, shape):
     return _filled(np.zeros(shape, bool), values[1], values[2], True)
 
 
-@op(promote="none", error="exact", inplace=True, types={"value": (int, float)}, tensor_only=("index",), radius=_fill_radius(_fill_places),
-    vjp=dict(input=lambda grad, dim, index: index_fill(grad, dim, index, 0)))  # fmt: skip
-def index_fill(input, dim, index, value):
+@op(
+    name="index_fill",
+    promote="none",
+    error="exact",
+    inplace=True,
+    types={"value": (int, float)},
+    tensor_only=("index",),
+    radius=_fill_radius(_fill_places),
+    vjp=dict(input=lambda grad, dim, index: index_fill(grad, dim, index, 0)),
+)
+def _index_fill_number(input, dim, index, value):
     return _filled(input, dim, index, scalar_for(input, value))
 
 
@@ -745,15 +900,23 @@ def _index_fill_value_vjp(grad: Tensor, dim: int, index: Tensor) -> Tensor:
     return index_select(grad, dim, make(np.unique(index._data))).sum()
 
 
-@op(name="index_fill", node="1", promote="none", error="exact", inplace=True, tensors=("input", "index", "value"), radius=_fill_radius(_fill_places),
-    vjp=dict(input=lambda grad, dim, index: index_fill(grad, dim, index, 0), value=_index_fill_value_vjp))  # fmt: skip
+@op(
+    name="index_fill",
+    node="1",
+    promote="none",
+    error="exact",
+    inplace=True,
+    tensors=("input", "index", "value"),
+    radius=_fill_radius(_fill_places),
+    vjp=dict(input=lambda grad, dim, index: index_fill(grad, dim, index, 0), value=_index_fill_value_vjp),
+)
 def _index_fill_tensor(input, dim, index, value):
     return _filled(input, dim, index, _zero_d("index_fill", value, input.dtype))
 
 
 index_fill = TABLE["index_fill"].public
 
-# --- masks ------------------------------------------------------------------------------------------------------------------------------------
+# --- masks ------------------------------------------------------------------------------------------------------------
 
 
 def _mask_filled(input: np.ndarray, mask: np.ndarray, value: Any) -> np.ndarray:
@@ -767,14 +930,30 @@ def _mask_places(values, shape):
     return np.broadcast_to(values[1], shape)
 
 
-@op(promote="none", error="exact", inplace=True, types={"value": (int, float)}, tensor_only=("mask",), radius=_fill_radius(_mask_places),
-    vjp=dict(input=lambda grad, mask: masked_fill(grad, mask, 0)))  # fmt: skip
-def masked_fill(input, mask, value):
+@op(
+    name="masked_fill",
+    promote="none",
+    error="exact",
+    inplace=True,
+    types={"value": (int, float)},
+    tensor_only=("mask",),
+    radius=_fill_radius(_mask_places),
+    vjp=dict(input=lambda grad, mask: masked_fill(grad, mask, 0)),
+)
+def _masked_fill_number(input, mask, value):
     return _mask_filled(input, mask, scalar_for(input, value))
 
 
-@op(name="masked_fill", node="1", promote="none", error="exact", inplace=True, tensors=("input", "mask", "value"), radius=_fill_radius(_mask_places),
-    vjp=dict(input=lambda grad, mask: masked_fill(grad, mask, 0), value=lambda grad, mask: masked_select(grad, mask).sum()))  # fmt: skip
+@op(
+    name="masked_fill",
+    node="1",
+    promote="none",
+    error="exact",
+    inplace=True,
+    tensors=("input", "mask", "value"),
+    radius=_fill_radius(_mask_places),
+    vjp=dict(input=lambda grad, mask: masked_fill(grad, mask, 0), value=lambda grad, mask: masked_select(grad, mask).sum()),
+)
 def _masked_fill_tensor(input, mask, value):
     return _mask_filled(input, mask, _zero_d("masked_fill", value, input.dtype))
 
@@ -784,7 +963,9 @@ masked_fill = TABLE["masked_fill"].public
 
 def _masked_select_vjp(grad: Tensor, input: Tensor, mask: Tensor) -> Tensor:
     shape = np.broadcast_shapes(input._data.shape, mask._data.shape)
-    return write_into(TABLE["zeros_like"].public(input if input._data.shape == shape else expand(input, shape)), "masked_scatter", mask, grad)
+    return write_into(
+        TABLE["zeros_like"].public(input if input._data.shape == shape else expand(input, shape)), "masked_scatter", mask, grad
+    )
 
 
 @op(promote="none", error="exact", tensor_only=("mask",), vjp=dict(input=_masked_select_vjp))
@@ -795,8 +976,14 @@ def masked_select(input, mask):
     return np.broadcast_to(input, shape)[np.broadcast_to(mask, shape)]
 
 
-@op(name="_masked_scatter_backward", promote="none", error="exact", method=False, function=False,
-    vjp=dict(input=lambda grad, input_shape, mask: masked_scatter(_new_zeros(grad, input_shape), mask, grad)))  # fmt: skip
+@op(
+    name="_masked_scatter_backward",
+    promote="none",
+    error="exact",
+    method=False,
+    function=False,
+    vjp=dict(input=lambda grad, input_shape, mask: masked_scatter(_new_zeros(grad, input_shape), mask, grad)),
+)
 def _masked_scatter_backward(input, mask, size):
     picked = input[np.broadcast_to(mask, input.shape)]
     source = np.zeros(math.prod(size), input.dtype)
@@ -804,8 +991,17 @@ def _masked_scatter_backward(input, mask, size):
     return source.reshape(size)
 
 
-@op(promote="none", error="exact", inplace=True, tensors=("input", "mask", "source"), tensor_only=("mask", "source"),
-    vjp=dict(input=lambda grad, mask: masked_fill(grad, mask, 0), source=lambda grad, mask, source_shape: _masked_scatter_backward(grad, mask, source_shape)))  # fmt: skip
+@op(
+    promote="none",
+    error="exact",
+    inplace=True,
+    tensors=("input", "mask", "source"),
+    tensor_only=("mask", "source"),
+    vjp=dict(
+        input=lambda grad, mask: masked_fill(grad, mask, 0),
+        source=lambda grad, mask, source_shape: _masked_scatter_backward(grad, mask, source_shape),
+    ),
+)
 def masked_scatter(input, mask, source):
     shape = broadcast_shapes(mask.shape, input.shape)
     if input.dtype != source.dtype:
@@ -821,7 +1017,7 @@ def masked_scatter(input, mask, source):
     return out
 
 
-# --- the flat tensor ------------------------------------------------------------------------------------------------------------------------------
+# --- the flat tensor --------------------------------------------------------------------------------------------------
 
 
 def _check_flat(name: str, input: np.ndarray, index: np.ndarray) -> None:
@@ -856,10 +1052,21 @@ def _put_flat_ulps(input, index, source, accumulate):
     return _put_flat(counts, index, np.ones(source.shape), True) if accumulate else counts
 
 
-@op(promote="none", error="linear", inplace=True, apart=True, tensors=("input", "index", "source"), tensor_only=("index", "source"), reason=_ADDED,
-    ulps=_put_flat_ulps, scale=lambda input, index, source, accumulate: _put_flat(np.abs(input), index, np.abs(source), accumulate),
-    vjp=dict(input=lambda grad, index, source_shape, accumulate: grad if accumulate else put(grad, index, _new_zeros(grad, source_shape), False),
-             source=lambda grad, index, source: reshape(take(grad, index), source._data.shape)))  # fmt: skip
+@op(
+    promote="none",
+    error="linear",
+    inplace=True,
+    apart=True,
+    tensors=("input", "index", "source"),
+    tensor_only=("index", "source"),
+    reason=_ADDED,
+    ulps=_put_flat_ulps,
+    scale=lambda input, index, source, accumulate: _put_flat(np.abs(input), index, np.abs(source), accumulate),
+    vjp=dict(
+        input=lambda grad, index, source_shape, accumulate: grad if accumulate else put(grad, index, _new_zeros(grad, source_shape), False),
+        source=lambda grad, index, source: reshape(take(grad, index), source._data.shape),
+    ),
+)
 def put(input, index, source, accumulate=False):
     if index.dtype != np.int64:
         raise error("long_index", name="put_", kind=_kind(index))
@@ -871,7 +1078,7 @@ def put(input, index, source, accumulate=False):
     return _put_flat(input, index, source, accumulate)
 
 
-# --- where something stands ------------------------------------------------------------------------------------------------------------------------
+# --- where something stands -------------------------------------------------------------------------------------------
 
 
 @op(composite=True)
@@ -890,7 +1097,7 @@ def argwhere(input):
     return nonzero(input)
 
 
-# --- order -------------------------------------------------------------------------------------------------------------------------------------------
+# --- order ------------------------------------------------------------------------------------------------------------
 
 
 def _value_selecting_vjp(grad_values: Any, dim: int, indices: Tensor, input_shape: tuple[int, ...]) -> Any:
@@ -921,17 +1128,8 @@ def _sorted(input: np.ndarray, dim: int, descending: bool) -> tuple[np.ndarray, 
 _SELECTING = dict(promote="none", error="exact", outputs=("values", "indices"), nondifferentiable=("indices",))
 
 
-class _Dim(type):
-    def __instancecheck__(cls, value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-
-class _DIM(metaclass=_Dim):
-    """An int that is no bool."""
-
-
-@op(**_SELECTING, types={"dim": _DIM}, vjp=dict(input=_value_selecting_vjp))
-def sort(input, dim=-1, descending=False):
+@op(name="sort", **_SELECTING, types={"dim": DIM}, vjp=dict(input=_value_selecting_vjp))
+def _sort(input, dim=-1, descending=False):
     return _sorted(input, dim, descending)
 
 

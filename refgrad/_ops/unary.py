@@ -334,19 +334,32 @@ def cosh(input):
     return np.cosh(input)
 
 
-@op(promote="float", inplace=True, **vendor(3), vjp=dict(input=lambda grad, input: grad * (input.pow(2) + 1).rsqrt()))
+@op(promote="float", inplace=True, inplace_node="1", **vendor(3), vjp=dict(input=lambda grad, input: grad * (input.pow(2) + 1).rsqrt()))
 def asinh(input):
     return np.arcsinh(input)
 
 
-@op(promote="float", inplace=True, **vendor(4), vjp=dict(input=lambda grad, input: grad * (input * input - 1).rsqrt()))
+@op(promote="float", inplace=True, inplace_node="1", **vendor(4), vjp=dict(input=lambda grad, input: grad * (input * input - 1).rsqrt()))
 def acosh(input):
     return np.arccosh(input)
 
 
-@op(promote="float", inplace=True, **vendor(3), vjp=dict(input=lambda grad, input: grad * 1 / (1 - input.pow(2))))
+@op(promote="float", inplace=True, inplace_node="1", **vendor(3), vjp=dict(input=lambda grad, input: grad * 1 / (1 - input.pow(2))))
 def atanh(input):
     return np.arctanh(input)
+
+
+def _inplace_not_implemented(name):
+    """The in-place form has a node of its own, which keeps nothing and raises when reached."""
+
+    def refuse(self, grads):
+        raise RuntimeError(f"derivative for inplace version of {name} is not implemented")
+
+    TABLE[name].inplace_node.apply = refuse
+
+
+for _name in ("asinh", "acosh", "atanh"):
+    _inplace_not_implemented(_name)
 
 
 @op(

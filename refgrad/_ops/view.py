@@ -1,7 +1,7 @@
 """Views, which share storage and version counter with what they view, and the copies that only rearrange elements.
 
-A forward makes its view by numpy's indexing where that gives torch's strides and offset, otherwise by ``strided``. Gradients of views are views of
-gradients, or go into zeros (``select_backward`` and its like are ops of their own, as in torch, so that they can be differentiated again).
+A forward makes its view by numpy's indexing where that gives torch's strides and offset, otherwise by ``strided``. Gradients of views are
+views of gradients, or go into zeros (``_select_backward`` and its like are ops of their own, as in torch, so that they have derivatives too).
 """
 
 from __future__ import annotations
@@ -22,20 +22,44 @@ from refgrad._tensor import Tensor, make, own_storage
 
 declare("one_inferred", RuntimeError, "only one dimension can be inferred")
 declare("negative_dim", RuntimeError, "invalid shape dimension {n} at index {place} of shape {shape}")
-declare("inferred_ambiguous", RuntimeError, "cannot reshape tensor of 0 elements into shape {shape} because the unspecified dimension size -1 can be any value and is ambiguous")  # fmt: skip
-declare("expand_size", RuntimeError, "The expanded size of the tensor ({target}) must match the existing size ({size}) at non-singleton dimension {dim}.  Target sizes: {targets}.  Tensor sizes: {sizes}")  # fmt: skip
+declare(
+    "inferred_ambiguous",
+    RuntimeError,
+    "cannot reshape tensor of 0 elements into shape {shape} because the unspecified dimension size -1 can be any value and is ambiguous",
+)
+declare(
+    "expand_size",
+    RuntimeError,
+    "The expanded size of the tensor ({target}) must match the existing size ({size}) at non-singleton dimension "
+    "{dim}.  Target sizes: {targets}.  Tensor sizes: {sizes}",
+)
 declare("expand_leading", RuntimeError, "The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing dimension {dim}")
-declare("expand_dims", RuntimeError, "expand(torch.{tensor_type}{{{sizes}}}, size={targets}): the number of sizes provided ({count}) must be greater or equal to the number of dimensions in the tensor ({ndim})")  # fmt: skip
+declare(
+    "expand_dims",
+    RuntimeError,
+    "expand(torch.{tensor_type}{{{sizes}}}, size={targets}): the number of sizes provided ({count}) must be "
+    "greater or equal to the number of dimensions in the tensor ({ndim})",
+)
 declare("t_ndim", RuntimeError, "t() expects a tensor with <= 2 dimensions, but self is {ndim}D")
 declare("matrices_only", RuntimeError, "tensor.{name} is only supported on matrices or batches of matrices. Got {ndim}-D tensor.")
 declare("h_ndim", RuntimeError, "tensor.H is only supported on matrices (2-D tensors). Got {ndim}-D tensor.{advice}")
-declare("permute_ndim", RuntimeError, "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions i.e. input.dim() = {ndim} is not equal to len(dims) = {given}")  # fmt: skip
+declare(
+    "permute_ndim",
+    RuntimeError,
+    "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+    "ordering of dimensions i.e. input.dim() = {ndim} is not equal to len(dims) = {given}",
+)
 declare("permute_twice", RuntimeError, "permute(): duplicate dims are not allowed.")
-declare("movedim_count", RuntimeError, "movedim: Invalid source or destination dims: source ({source} dims) should contain the same number of dims as destination ({destination} dims)")  # fmt: skip
+declare(
+    "movedim_count",
+    RuntimeError,
+    "movedim: Invalid source or destination dims: source ({source} dims) should contain the same number of dims as "
+    "destination ({destination} dims)",
+)
 declare("movedim_twice", RuntimeError, "movedim: repeated dim in `{which}` ({dims})")
 declare("select_range", IndexError, "select(): index {index} out of range for tensor of size {shape} at dimension {dim}")
 declare("select_0d", IndexError, "select() cannot be applied to a 0-dim tensor.")
-declare("slice_0d", RuntimeError, "slice() cannot be applied to a 0-dim tensor.")
+declare("slice_0d", IndexError, "slice() cannot be applied to a 0-dim tensor.")
 declare("slice_step", RuntimeError, "slice step must be positive")
 declare("narrow_0d", RuntimeError, "narrow() cannot be applied to a 0-dim tensor.")
 declare("narrow_length", RuntimeError, "narrow(): length must be non-negative.")
@@ -44,7 +68,11 @@ declare("narrow_exceeds", RuntimeError, "start ({start}) + length ({length}) exc
 declare("flatten_order", RuntimeError, "flatten() has invalid args: start_dim cannot come after end_dim")
 declare("unflatten_empty", RuntimeError, "unflatten: sizes must be non-empty")
 declare("unflatten_unexpected", RuntimeError, "unflatten got an unexpected error:\n{problem}")
-declare("unflatten_sizes", RuntimeError, "unflatten: Provided sizes {sizes} don't multiply up to the size of dim {dim} ({size}) in the input tensor")
+declare(
+    "unflatten_sizes",
+    RuntimeError,
+    "unflatten: Provided sizes {sizes} don't multiply up to the size of dim {dim} ({size}) in the input tensor",
+)
 declare("diagonal_same", RuntimeError, "diagonal dimensions cannot be identical {dim1}, {dim2}")
 declare("diag_ndim", RuntimeError, "diag(): Supports 1D or 2D tensors. Got {ndim}D")
 declare("unfold_size", RuntimeError, "maximum size for tensor at dimension {dim} is {largest} but size is {size}")
@@ -52,7 +80,12 @@ declare("unfold_negative", RuntimeError, "size is {size} but must be >= 0")
 declare("unfold_step", RuntimeError, "step is {step} but must be > 0")
 declare("strides_count", RuntimeError, "mismatch in length of strides and shape")
 declare("strides_negative", RuntimeError, "as_strided: Negative strides are not supported at the moment, got strides: {stride}")
-declare("storage_bounds", RuntimeError, "setStorage: sizes {size}, strides {stride}, storage offset {offset}, and itemsize {itemsize} requiring a storage size of {needed} are out of bounds for storage of size {held}")  # fmt: skip
+declare(
+    "storage_bounds",
+    RuntimeError,
+    "setStorage: sizes {size}, strides {stride}, storage offset {offset}, and itemsize {itemsize} requiring a "
+    "storage size of {needed} are out of bounds for storage of size {held}",
+)
 declare("storage_offset", RuntimeError, "Tensor: invalid storage offset {offset}")
 declare("size_overflow", RuntimeError, "Storage size calculation overflowed with sizes={size} and strides={stride}")
 declare("flip_ndim", RuntimeError, "Input must be >= {least}-d.")
@@ -63,12 +96,23 @@ declare("rot90_count", RuntimeError, "expected total rotation dims == 2, but got
 declare("rot90_ndim", RuntimeError, "expected total dims >= 2, but got total dims = {ndim}")
 declare("rot90_same", RuntimeError, "expected rotation dims to be different, but got dim0 = {dim0} and dim1 = {dim1}")
 declare("repeat_ndim", RuntimeError, "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
-declare("interleave_size", RuntimeError, "repeats must have the same size as input along dim, but got repeats.size(0) = {repeats} and input.size({dim}) = {size}")
+declare(
+    "interleave_size",
+    RuntimeError,
+    "repeats must have the same size as input along dim, but got repeats.size(0) = {repeats} and input.size({dim}) = {size}",
+)
 declare("interleave_negative", RuntimeError, "Repeats must be non-negative")
 declare("triangle_ndim", RuntimeError, "{name}: input tensor must have at least 2 dimensions")
-declare("detach_view", RuntimeError, "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() cannot be called on these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution.")  # fmt: skip
+declare(
+    "detach_view",
+    RuntimeError,
+    "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) for "
+    "training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and hence detach_() "
+    "cannot be called on these gradients. To fix this error, please refer to the Optimizer.zero_grad() function in "
+    "torch/optim/optimizer.py as the solution.",
+)
 
-# --- dims and memory -----------------------------------------------------------------------------------------------------------
+# --- dims and memory --------------------------------------------------------------------------------------------------
 
 
 def wrap_dim(dim: int, ndim: int) -> int:
@@ -107,9 +151,10 @@ def strided(array: np.ndarray, shape: Any, strides: Any, offset: int = 0) -> np.
     if array.flags.c_contiguous and array.size:
         return np.ndarray(shape, array.dtype, array, offset, strides)
     whole = memory(array)
+    start = offset + address(array) - address(whole) if whole.size else 0
     if 0 in shape:  # no element stands anywhere, and the place named may lie past the memory
-        return np.ndarray(shape, array.dtype, whole)
-    return np.ndarray(shape, array.dtype, whole, offset + address(array) - address(whole) if whole.size else 0, strides)
+        start = min(start, whole.nbytes)
+    return np.ndarray(shape, array.dtype, whole, start, strides)
 
 
 def _new_zeros(grad: Tensor, shape: Any) -> Tensor:
@@ -129,7 +174,7 @@ def write_into(target: Tensor, name: str, *arguments: Any) -> Tensor:
     return (entry.public if target.__class__ is ExactTensor else entry.inplace_public)(target, *arguments)
 
 
-# --- view, reshape ---------------------------------------------------------------------------------------------------------------
+# --- view, reshape ----------------------------------------------------------------------------------------------------
 
 
 def infer_size(shape: Any, numel: int) -> tuple[int, ...]:
@@ -187,7 +232,14 @@ def contiguous(input):
     return input if input._data.flags.c_contiguous else _contiguous_clone(input)
 
 
-@op(name="_reshape_alias", promote="none", view=True, method=False, function=False, vjp=dict(input=lambda grad, input_shape: grad.reshape(input_shape)))
+@op(
+    name="_reshape_alias",
+    promote="none",
+    view=True,
+    method=False,
+    function=False,
+    vjp=dict(input=lambda grad, input_shape: grad.reshape(input_shape)),
+)
 def _reshape_alias(input, size):
     return _viewed(input, size)
 
@@ -242,10 +294,16 @@ def ravel(input):
     return view(contiguous(input), (-1,))
 
 
-# --- expand ------------------------------------------------------------------------------------------------------------------------
+# --- expand -----------------------------------------------------------------------------------------------------------
 
 
-@op(promote="none", view=True, function=False, variadic="size", vjp=dict(input=lambda grad, input_shape: TABLE["sum_to_size"].public(grad, input_shape)))
+@op(
+    promote="none",
+    view=True,
+    function=False,
+    variadic="size",
+    vjp=dict(input=lambda grad, input_shape: TABLE["sum_to_size"].public(grad, input_shape)),
+)
 def expand(input, size, *, implicit=False):
     extra = len(size) - input.ndim
     if extra < 0:
@@ -283,7 +341,7 @@ def broadcast_to(input, size):
     return expand(input, tuple(size))
 
 
-# --- dims of size 1 ------------------------------------------------------------------------------------------------------------------
+# --- dims of size 1 ---------------------------------------------------------------------------------------------------
 
 
 @op(promote="none", view=True, vjp=dict(input=lambda grad, dim: squeeze(grad, dim)))
@@ -306,18 +364,37 @@ def _unsqueeze_to(grad: Tensor, dims: Any, shape: tuple[int, ...]) -> Tensor:
     return grad
 
 
-@op(promote="none", view=True, vjp=dict(input=lambda grad, input_shape: _unsqueeze_to(grad, range(len(input_shape)), input_shape)))
-def squeeze(input):
+@op(
+    name="squeeze",
+    promote="none",
+    view=True,
+    vjp=dict(input=lambda grad, input_shape: _unsqueeze_to(grad, range(len(input_shape)), input_shape)),
+)
+def _squeeze_all(input):
     return input.squeeze()
 
 
-@op(name="squeeze", node="1", types={"dim": int}, promote="none", view=True, vjp=dict(input=lambda grad, dim, input_shape: _unsqueeze_to(grad, (dim,), input_shape)))
+@op(
+    name="squeeze",
+    node="1",
+    types={"dim": int},
+    promote="none",
+    view=True,
+    vjp=dict(input=lambda grad, dim, input_shape: _unsqueeze_to(grad, (dim,), input_shape)),
+)
 def _squeeze_dim(input, dim):
     dim = wrap_dim(dim, input.ndim)
     return input.squeeze(dim) if input.ndim and input.shape[dim] == 1 else input[...]
 
 
-@op(name="squeeze", node="2", types={"dim": (tuple, list)}, promote="none", view=True, vjp=dict(input=lambda grad, dim, input_shape: _unsqueeze_to(grad, dim, input_shape)))
+@op(
+    name="squeeze",
+    node="2",
+    types={"dim": (tuple, list)},
+    promote="none",
+    view=True,
+    vjp=dict(input=lambda grad, dim, input_shape: _unsqueeze_to(grad, dim, input_shape)),
+)
 def _squeeze_dims(input, dim):
     dims = wrap_dims(dim, input.ndim)
     return input.squeeze(tuple([d for d in dims if input.shape[d] == 1])) if input.ndim else input[...]
@@ -325,7 +402,7 @@ def _squeeze_dims(input, dim):
 
 squeeze = TABLE["squeeze"].public
 
-# --- order of dims ---------------------------------------------------------------------------------------------------------------------
+# --- order of dims ----------------------------------------------------------------------------------------------------
 
 
 @op(promote="none", view=True, vjp=dict(input=lambda grad, dim0, dim1: transpose(grad, dim0, dim1)))
@@ -407,13 +484,18 @@ def _matrix_transpose(input: Tensor, name: str) -> Tensor:
 def _reversed_dims(input: Tensor) -> Tensor:
     ndim = input._data.ndim
     if ndim not in (0, 2):
-        warnings.warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a future release.", stacklevel=2)  # fmt: skip
+        warnings.warn(
+            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a future release.",
+            stacklevel=2,
+        )
     return permute(input, tuple(range(ndim - 1, -1, -1)))
 
 
 def _conjugate_transpose(input: Tensor) -> Tensor:
     if input._data.ndim not in (0, 2):
-        raise error("h_ndim", ndim=input._data.ndim, advice=" For batches of matrices, consider using tensor.mH" if input._data.ndim > 2 else "")
+        raise error(
+            "h_ndim", ndim=input._data.ndim, advice=" For batches of matrices, consider using tensor.mH" if input._data.ndim > 2 else ""
+        )
     return transpose(input, 0, 1) if input._data.ndim else permute(input, ())
 
 
@@ -422,17 +504,30 @@ Tensor.T = property(_reversed_dims)
 Tensor.mT = property(lambda self: _matrix_transpose(self, "mT"))
 Tensor.mH = property(lambda self: _matrix_transpose(self, "mH"))
 
-# --- select, slice -------------------------------------------------------------------------------------------------------------------------
+# --- select, slice ----------------------------------------------------------------------------------------------------
 
 
-@op(name="_select_backward", promote="none", error="exact", method=False, function=False, tensors=("input",), vjp=dict(input=lambda grad, dim, index: select(grad, dim, index)))
+@op(
+    name="_select_backward",
+    promote="none",
+    error="exact",
+    method=False,
+    function=False,
+    tensors=("input",),
+    vjp=dict(input=lambda grad, dim, index: select(grad, dim, index)),
+)
 def _select_backward(input, shape, dim, index):
     zeros = np.zeros(shape, input.dtype)
     zeros[_along(wrap_dim(dim, len(shape)), index)] = input
     return zeros
 
 
-@op(promote="none", view=True, tensors=("input",), vjp=dict(input=lambda grad, input_shape, dim, index: _select_backward(grad, input_shape, dim, index)))
+@op(
+    promote="none",
+    view=True,
+    tensors=("input",),
+    vjp=dict(input=lambda grad, input_shape, dim, index: _select_backward(grad, input_shape, dim, index)),
+)
 def select(input, dim, index):
     if not input.ndim:
         raise error("select_0d")
@@ -443,16 +538,30 @@ def select(input, dim, index):
     return input[_along(dim, index)]
 
 
-@op(name="_slice_backward", tensors=("input",), promote="none", error="exact", method=False, function=False,
-    vjp=dict(input=lambda grad, dim, start, end, step: _slice(grad, dim, start, end, step)))  # fmt: skip
+@op(
+    name="_slice_backward",
+    tensors=("input",),
+    promote="none",
+    error="exact",
+    method=False,
+    function=False,
+    vjp=dict(input=lambda grad, dim, start, end, step: _slice(grad, dim, start, end, step)),
+)
 def _slice_backward(input, shape, dim, start, end, step):
     zeros = np.zeros(shape, input.dtype)
     zeros[_along(wrap_dim(dim, len(shape)), slice(start, end, step))] = input
     return zeros
 
 
-@op(name="slice", tensors=("input",), promote="none", view=True, method=False, function=False,
-    vjp=dict(input=lambda grad, input_shape, dim, start, end, step: _slice_backward(grad, input_shape, dim, start, end, step)))  # fmt: skip
+@op(
+    name="slice",
+    tensors=("input",),
+    promote="none",
+    view=True,
+    method=False,
+    function=False,
+    vjp=dict(input=lambda grad, input_shape, dim, start, end, step: _slice_backward(grad, input_shape, dim, start, end, step)),
+)
 def _slice(input, dim=0, start=None, end=None, step=1):
     if not input.ndim:
         raise error("slice_0d")
@@ -488,7 +597,7 @@ def narrow(input, dim, start, length):
     return _slice(input, dim, start, start + length, 1)
 
 
-# --- diagonals -----------------------------------------------------------------------------------------------------------------------------
+# --- diagonals --------------------------------------------------------------------------------------------------------
 
 
 def _diagonal(input: np.ndarray, offset: int, dim1: int, dim2: int) -> np.ndarray:
@@ -502,22 +611,38 @@ def _diagonal(input: np.ndarray, offset: int, dim1: int, dim2: int) -> np.ndarra
     return strided(input, [*(input.shape[d] for d in others), size], [*(strides[d] for d in others), strides[dim1] + strides[dim2]], start)
 
 
-@op(name="_diagonal_backward", promote="none", error="exact", method=False, function=False,
-    vjp=dict(input=lambda grad, offset, dim1, dim2: diagonal(grad, offset, dim1, dim2)))  # fmt: skip
+@op(
+    name="_diagonal_backward",
+    promote="none",
+    error="exact",
+    method=False,
+    function=False,
+    vjp=dict(input=lambda grad, offset, dim1, dim2: diagonal(grad, offset, dim1, dim2)),
+)
 def _diagonal_backward(input, shape, offset, dim1, dim2):
     zeros = np.zeros(shape, input.dtype)
     _diagonal(zeros, offset, dim1, dim2)[...] = input
     return zeros
 
 
-@op(promote="none", view=True,
-    vjp=dict(input=lambda grad, input_shape, offset, dim1, dim2: _diagonal_backward(grad, input_shape, offset, dim1, dim2)))  # fmt: skip
+@op(
+    promote="none",
+    view=True,
+    vjp=dict(input=lambda grad, input_shape, offset, dim1, dim2: _diagonal_backward(grad, input_shape, offset, dim1, dim2)),
+)
 def diagonal(input, offset=0, dim1=0, dim2=1):
     return _diagonal(input, offset, dim1, dim2)
 
 
-@op(name="_diagonal_copy", promote="none", error="exact", method=False, function=False, node="DiagonalBackward0_copy",
-    vjp=dict(input=lambda grad, input_shape, offset: _diagonal_backward(grad, input_shape, offset, 0, 1)))  # fmt: skip
+@op(
+    name="_diagonal_copy",
+    promote="none",
+    error="exact",
+    method=False,
+    function=False,
+    node="DiagonalBackward0_copy",
+    vjp=dict(input=lambda grad, input_shape, offset: _diagonal_backward(grad, input_shape, offset, 0, 1)),
+)
 def _diagonal_copy(input, offset):
     return _diagonal(input, offset, 0, 1).copy()
 
@@ -545,7 +670,7 @@ def diag(input, diagonal=0):
     return diag_embed(input, diagonal) if ndim == 1 else _diagonal_copy(input, diagonal)
 
 
-# --- unfold --------------------------------------------------------------------------------------------------------------------------------
+# --- unfold -----------------------------------------------------------------------------------------------------------
 
 
 def _unfold(input: np.ndarray, dimension: int, size: int, step: int) -> np.ndarray:
@@ -564,9 +689,16 @@ def _unfold(input: np.ndarray, dimension: int, size: int, step: int) -> np.ndarr
     return strided(input, shape, strides)
 
 
-@op(name="_unfold_backward", promote="none", error="linear", method=False, function=False,
-    ulps=lambda input, shape, dimension, size, step: float(max(-(-size // step) - 1, 0)), reason="a sum of the windows that hold an element",
-    vjp=dict(input=lambda grad, dimension, size, step: unfold(grad, dimension, size, step)))  # fmt: skip
+@op(
+    name="_unfold_backward",
+    promote="none",
+    error="linear",
+    method=False,
+    function=False,
+    ulps=lambda input, shape, dimension, size, step: float(max(-(-size // step) - 1, 0)),
+    reason="a sum of the windows that hold an element",
+    vjp=dict(input=lambda grad, dimension, size, step: unfold(grad, dimension, size, step)),
+)
 def _unfold_backward(input, shape, dimension, size, step):
     zeros = np.zeros(shape, input.dtype)
     windows = _unfold(zeros, dimension, size, step)
@@ -575,13 +707,17 @@ def _unfold_backward(input, shape, dimension, size, step):
     return zeros
 
 
-@op(promote="none", view=True, function=False,
-    vjp=dict(input=lambda grad, input_shape, dimension, size, step: _unfold_backward(grad, input_shape, dimension, size, step)))  # fmt: skip
+@op(
+    promote="none",
+    view=True,
+    function=False,
+    vjp=dict(input=lambda grad, input_shape, dimension, size, step: _unfold_backward(grad, input_shape, dimension, size, step)),
+)
 def unfold(input, dimension, size, step):
     return _unfold(input, dimension, size, step)
 
 
-# --- as_strided ----------------------------------------------------------------------------------------------------------------------------
+# --- as_strided -------------------------------------------------------------------------------------------------------
 
 
 def _as_strided(input: np.ndarray, size: Any, stride: Any, storage_offset: int | None) -> np.ndarray:
@@ -623,8 +759,16 @@ def _strided_radius(values: list[Any], radii: list[Any], results: list[np.ndarra
     return _as_strided(held, size, stride, start if storage_offset is None else storage_offset)
 
 
-@op(promote="none", view=True, radius=_strided_radius,
-    vjp=dict(input=lambda grad, size, stride, storage_offset, input_geometry: _as_strided_backward(grad, size, stride, storage_offset, input_geometry)))  # fmt: skip
+@op(
+    promote="none",
+    view=True,
+    radius=_strided_radius,
+    vjp=dict(
+        input=lambda grad, size, stride, storage_offset, input_geometry: _as_strided_backward(
+            grad, size, stride, storage_offset, input_geometry
+        )
+    ),
+)
 def as_strided(input, size, stride, storage_offset=None):
     return _as_strided(input, tuple(size), tuple(stride), storage_offset)
 
@@ -645,7 +789,11 @@ def _as_strided_backward(grad: Tensor, size: Any, stride: Any, storage_offset: i
         TABLE["copy"].inplace_public(as_strided(storage, size, stride, start - first), grad)
     if _overlaps(shape, strides):
         places = _places(shape, strides, offset - first)
-        storage = write_into(storage, "div", write_into(_new_zeros(grad, (count,)), "index_add", 0, places, TABLE["new_ones"].public(grad, places._data.shape)))
+        storage = write_into(
+            storage,
+            "div",
+            write_into(_new_zeros(grad, (count,)), "index_add", 0, places, TABLE["new_ones"].public(grad, places._data.shape)),
+        )
     return as_strided(storage, shape, strides, offset - first)
 
 
@@ -687,7 +835,7 @@ def as_contiguous_like(input, geometry):
     return TABLE["copy"].inplace_public(laid, input)
 
 
-# --- alias, detach -------------------------------------------------------------------------------------------------------------------------
+# --- alias, detach ----------------------------------------------------------------------------------------------------
 
 
 @op(name="_alias", promote="none", view=True, method=False, function=False, vjp=dict(input=lambda grad: grad))
@@ -714,7 +862,7 @@ def _detach_inplace(input):
     return input
 
 
-# --- copies in another order ---------------------------------------------------------------------------------------------------------------
+# --- copies in another order ------------------------------------------------------------------------------------------
 
 
 @op(promote="none", error="exact", variadic="dims", vjp=dict(input=lambda grad, dims: flip(grad, dims)))
@@ -802,7 +950,7 @@ def repeat(input, repeats):
     target = [n * r for n, r in zip(shape, repeats, strict=True)]
     if min(target, default=0) < 0:
         raise error("negative_size", dim=min(target), size=", ".join(map(str, target)))
-    return np.tile(input, repeats) if 0 not in target else np.empty(target, input.dtype)
+    return np.ascontiguousarray(np.tile(input, repeats)).reshape(target) if 0 not in target else np.empty(target, input.dtype)
 
 
 @op(composite=True, variadic="dims")
