@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
+import math
 import os
 import sys
+from collections.abc import Container
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
 from conformance.divergence import Divergence
-from conformance.events import RunError, merge, read
+from conformance.events import Event, RunError, merge, os_reason, read
 from conformance.known_failures import SHIPPED, USER, KnownError, KnownFailures, accept, lint, load, prune
-from conformance.program import Program, ProgramError
 from conformance.output import OutputError
+from conformance.program import HOOK_ACTIONS, Literal, Program, ProgramError, Statement
 
-USAGE, BROKEN = 2, 3
+USAGE, INTERRUPTED = 2, 130
+PATH: Final = click.Path(path_type=Path)
+#: the blocks that a program may enter
+MODES: Final = ("no_grad", "enable_grad", "inference_mode", "set_grad_enabled")
 
 
 class _Refused(click.ClickException):
@@ -32,8 +38,46 @@ def refuse(error: Exception | str) -> NoReturn:
     raise _Refused(" ".join(str(error).split()))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CONFORMANCE", "max_content_width": 110})
-@click.version_option(package_name="torch-conformance")
+def _version() -> str:
+    try:
+        return importlib.metadata.version("torch-conformance")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+class _Group(click.Group):
+    """Says what is wrong with a command line in one line, and what Ctrl-C means in the exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(USAGE)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "conformance"
+            _fail(_Refused(f"{_sentence(error.format_message())}; see {command} --help"))
+        except click.ClickException as error:
+            _fail(error)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("conformance: interrupted", err=True)
+            sys.exit(INTERRUPTED)
+
+
+def _fail(error: click.ClickException) -> NoReturn:
+    error.show()
+    sys.exit(error.exit_code)
+
+
+def _sentence(message: str) -> str:
+    """Click's words in one line, to be continued."""
+    return " ".join(message.split()).rstrip(".")
+
+
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CONFORMANCE", "max_content_width": 110}
+)
+@click.version_option(_version())
 def main() -> None:
     """Tell whether a PyTorch computes what it should.
 
@@ -48,14 +92,18 @@ def main() -> None:
 
 
 def _ops(_: Any, __: Any, values: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-    found = []
-    for value in values:
-        pattern, _, weight = value.partition("=")
-        try:
-            found.append((pattern, float(weight) if weight else 1.0))
-        except ValueError:
-            refuse(f"--ops {value}: the weight {weight!r} is no number; write PATTERN or PATTERN=WEIGHT")
-    return tuple(found)
+    return tuple(_weighted(value) for value in values)
+
+
+def _weighted(value: str) -> tuple[str, float]:
+    pattern, _, weight = value.partition("=")
+    try:
+        number = float(weight or 1)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        refuse(f"--ops {value}: the weight {weight!r} is no positive number; write PATTERN or PATTERN=WEIGHT")
+    return pattern, number
 
 
 def _shard(_: Any, __: Any, value: str) -> tuple[int, int]:
@@ -78,26 +126,27 @@ def _fail_on(_: Any, __: Any, value: str) -> tuple[str, ...]:
 
 
 @main.command()
-@click.option("--subject", "subjects", multiple=True, default=("torch",), show_default=True, metavar="NAME", help="what to judge; repeatable")
+@click.option("--subject", "subjects", multiple=True, default=("torch",), show_default=True, metavar="NAME", help="repeatable")
 @click.option("--device", default="cpu", show_default=True, help="as torch spells it: cpu, cuda, cuda:1, mps …")
 @click.option("--ops", multiple=True, callback=_ops, metavar="PATTERN[=WEIGHT]", help="draw these ops only; repeatable")
 @click.option("--dtype", "dtypes", multiple=True, metavar="NAME", help="draw these dtypes only; repeatable")
 @click.option("--seed", type=int, default=None, help="default: always the same one, for the same verdict")
 @click.option("--programs", type=click.IntRange(min=0), default=None, help="how many programs  [default: 20000]")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=None, help="run for so long in place of a number of programs")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=None, help="run for so long instead")
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="worker processes")
 @click.option("--shard", callback=_shard, default="1/1", metavar="I/N", help="every N-th batch, for a CI matrix")
 @click.option("--provider", type=click.Choice(["stream", "hypothesis"]), default="stream", show_default=True)
-@click.option("--known", "known_files", multiple=True, type=click.Path(path_type=Path), help="a known-failure file over the shipped one; repeatable")
-@click.option("--baseline", type=click.Path(path_type=Path), default=None, metavar="RUN", help="an earlier run to compare with")
+@click.option("--known", "known_files", multiple=True, type=PATH, help="a known-failure file over the shipped one; repeatable")
+@click.option("--baseline", type=PATH, default=None, metavar="RUN", help="an earlier run to compare with")
 @click.option("--fail-on", callback=_fail_on, default="new,expired", show_default=True, help="statuses that make the gate red")
-@click.option("--merge-events", type=click.Path(path_type=Path), default=None, metavar="DIR", help="add the events in this folder to the report")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+@click.option("--merge-events", type=PATH, default=None, metavar="DIR", help="add the events in this folder to the report")
+@click.option("--out", type=PATH, default=Path("reports"), show_default=True)
 def run(**options: Any) -> None:
     """Draw programs, judge them, write the report; the exit code is the gate's.
 
     Exit codes: 0 green, 1 red, 2 usage, 3 the harness broke, 4 nothing was judged, 130 interrupted.
     """
+    from conformance.report.markdown import workflow_commands
     from conformance.report.terminal import Terminal
     from conformance.run import execute
     from conformance.subjects import SubjectError
@@ -110,6 +159,9 @@ def run(**options: Any) -> None:
             terminal.finish(summary, str(settings.out / "index.html"))
     except (SubjectError, OutputError, RunError, KnownError) as error:
         refuse(error)
+    if os.environ.get("GITHUB_ACTIONS"):
+        for line in workflow_commands(summary):
+            click.echo(line)
     sys.exit(summary.exit)
 
 
@@ -129,7 +181,8 @@ def _settings(options: dict[str, Any]) -> Any:
             refuse(f"no op matches {pattern!r}; the names are listed by: python -m conformance ops")
     seconds = options["seconds"]
     return Settings(
-        subjects=tuple(options["subjects"]), device=options["device"], mix=mix, seed=DEFAULT_SEED if options["seed"] is None else options["seed"],
+        subjects=tuple(options["subjects"]), device=options["device"], mix=mix,
+        seed=DEFAULT_SEED if options["seed"] is None else options["seed"],
         programs=None if seconds is not None else 20_000 if options["programs"] is None else options["programs"], seconds=seconds,
         jobs=options["jobs"], shard=options["shard"], out=options["out"], fail_on=options["fail_on"], provider=options["provider"],
         merge_events=options["merge_events"], baseline=options["baseline"],
@@ -139,62 +192,86 @@ def _settings(options: dict[str, Any]) -> Any:
 def _known(files: tuple[Path, ...]) -> KnownFailures:
     layers = [SHIPPED, *([USER] if USER.exists() else []), *files]
     try:
-        return load(layers)
+        found = load(layers)
     except KnownError as error:
         refuse(error)
+    for entry in found.entries:
+        if entry.program is not None:
+            _check(entry.program, f"{entry.file}: entry {entry.id!r}: program")
+    return found
 
 
 # --- one divergence -----------------------------------------------------------------------------------------------------------
 
 
 def _find(which: str, out: Path) -> tuple[Program, Divergence | None]:
-    """A program by a divergence's id in the last run, or from a file (a corpus program, a run)."""
+    """A program by a divergence's id in the last run, or from a file."""
     path = Path(which)
     if path.is_file():
-        try:
-            return Program.from_json(path.read_text(encoding="utf-8")), None
-        except (ProgramError, UnicodeDecodeError, OSError) as error:
-            refuse(f"{path}: {error}")
+        return _from_file(path), None
     try:
         events = read(out)
     except RunError as error:
-        refuse(error)
+        refuse(f"no file {which!r}, and no run to look for that id in ({error})")
     for event in events:
-        if event["type"] == "divergence" and event["id"] == which and "divergence" in event:
+        if event["type"] in ("divergence", "known") and event.get("id", event.get("entry")) == which and "divergence" in event:
             found = Divergence.from_json(event["divergence"])
+            _check(found.program, f"{out}: {which}")
             return found.program, found
     refuse(f"no divergence {which!r} in {out}, and no such file; ids stand in the report and in {out / 'gate.json'}")
 
 
-def _check_ops(program: Program, where: str) -> None:
-    from conformance.subjects.walk import DO
+def _from_file(path: Path) -> Program:
+    try:
+        program = Program.from_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        refuse(f"{path}: not UTF-8; a program file is JSON")
+    except OSError as error:
+        refuse(f"{path}: cannot be read ({os_reason(error)})")
+    except (ProgramError, ArithmeticError, RecursionError) as error:
+        refuse(f"{path}: {error}")
+    _check(program, str(path))
+    return program
+
+
+def _check(program: Program, where: str) -> None:
+    """Refuses a program that names what this version does not have. Nothing in a file may reach further than these names."""
+    for index, statement in enumerate(program.statements):
+        if problem := _problem(statement):
+            refuse(f"{where}: statement {index}: {problem}; remove it, or use the version that wrote it")
+
+
+def _problem(s: Statement) -> str:
+    from conformance.subjects.walk import OPERATORS
+    from refgrad import optim
     from refgrad._table import TABLE
 
-    for index, s in enumerate(program.statements):
-        if s.kind in ("call", "method", "operator", "inplace", "augmented") and s.op not in TABLE:
-            refuse(f"{where}: statement {index}: op {s.op!r} is not in this version's table; remove the file or use the version that has it")
-        if s.kind not in DO:
-            refuse(f"{where}: statement {index}: unknown kind {s.kind!r}")
+    names: dict[str, Container[str]] = {
+        **dict.fromkeys(("call", "method", "inplace"), TABLE), **dict.fromkeys(("operator", "augmented"), OPERATORS),
+        "enter": MODES, "hook": HOOK_ACTIONS, "clear_grad": ("none", "zero"), "optimizer": [n for n in dir(optim) if n[:1].isupper()],
+    }  # fmt: skip
+    if s.kind in names and s.op not in names[s.kind]:
+        return f"{'op' if names[s.kind] is TABLE else s.kind} {s.op!r} is not in this version's table"
+    if s.kind == "tensor" and not (len(s.args) == 1 and isinstance(s.args[0], Literal)):
+        return "a tensor statement has a tensor's bits as its one argument"
+    return ""
 
 
 @main.command()
 @click.argument("which", metavar="ID|FILE")
 @click.option("--subject", default="torch", show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="the run that ID is of")
+@click.option("--out", type=PATH, default=Path("reports"), show_default=True, help="the run that ID is of")
 def replay(which: str, subject: str, device: str, out: Path) -> None:
     """Run one divergence or program file again. Exit code 1 where it diverges, 0 where it does not."""
-    from conformance.isolation.client import Worker
-    from conformance.isolation.losses import RemoteError
-    from conformance.run import _replay
+    from conformance.run import replay as run_again
+    from conformance.subjects import SubjectError
 
     program, _ = _find(which, out)
-    _check_ops(program, which)
-    with Worker(env={"OMP_NUM_THREADS": "1"}) as worker:
-        try:
-            found = _replay(worker, program, subject, device)
-        except RemoteError as error:
-            refuse(error.text)
+    try:
+        found = run_again(program, subject, device)
+    except SubjectError as error:
+        refuse(error)
     if found is None:
         click.echo(_source(program))
         click.echo(f"{which}: no divergence on {subject}, {device}")
@@ -206,7 +283,7 @@ def replay(which: str, subject: str, device: str, out: Path) -> None:
 @main.command()
 @click.argument("which", metavar="ID")
 @click.option("--issue", is_flag=True, help="as text ready for an upstream bug report")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+@click.option("--out", type=PATH, default=Path("reports"), show_default=True)
 def show(which: str, issue: bool, out: Path) -> None:
     """Print one divergence: program, evidence, reproducer."""
     _, found = _find(which, out)
@@ -216,11 +293,24 @@ def show(which: str, issue: bool, out: Path) -> None:
         from conformance.report import reproducer
         from conformance.run import path_of
 
-        version = next(e["torch"] for e in read(out) if e["type"] == "start")
-        click.echo(f"### {found.title()}\n\n```python\n{reproducer.script(found, version, path_of)}```\n")
+        version = _start(out)["torch"]
+        try:
+            text = reproducer.script(found, version, path_of)
+        except ProgramError as error:
+            refuse(f"{which}: this program cannot be printed ({error}); python -m conformance replay {which} runs it")
+        click.echo(f"### {found.title()}\n\n```python\n{text}```\n")
         return
     click.echo(describe(found))
     click.echo(f"reproducer: {out / 'reproducers' / (found.key.id + '.py')}")
+
+
+def _start(run: Path) -> Event:
+    try:
+        return next(event for event in read(run) if event["type"] == "start")
+    except StopIteration:
+        refuse(f"{run}: this run has no start; is it a part of one?")
+    except RunError as error:
+        refuse(error)
 
 
 def _source(program: Program) -> str:
@@ -257,7 +347,7 @@ def known() -> None:
 
 
 @known.command("list")
-@click.option("--known", "known_files", multiple=True, type=click.Path(path_type=Path))
+@click.option("--known", "known_files", multiple=True, type=PATH)
 def known_list(known_files: tuple[Path, ...]) -> None:
     """Every entry: its id, what it covers, its reason."""
     for entry in _known(known_files).entries:
@@ -269,13 +359,13 @@ def known_list(known_files: tuple[Path, ...]) -> None:
 @click.option("--reason", default="", help="why it may stand")
 @click.option("--reviewer", default="")
 @click.option("--upstream", default="", help="the upstream report")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True)
+@click.option("--out", type=PATH, default=Path("reports"), show_default=True)
 def known_accept(which: str, reason: str, reviewer: str, upstream: str, out: Path) -> None:
     """Add an entry for a divergence to ./conformance-known.toml."""
     _, found = _find(which, out)
     if found is None:
         refuse(f"{which} is no divergence of {out}")
-    version = next(e["torch"] for e in read(out) if e["type"] == "start")
+    version = _start(out)["torch"]
     try:
         entry = accept(found, reason, torch=version, reviewer=reviewer, upstream=upstream)
     except KnownError as error:
@@ -284,7 +374,7 @@ def known_accept(which: str, reason: str, reviewer: str, upstream: str, out: Pat
 
 
 @known.command("lint")
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=PATH)
 def known_lint(files: tuple[Path, ...]) -> None:
     """What is wrong with these files (default: the shipped one and yours). Exit code 1 where something is."""
     problems = lint(files or [SHIPPED, *([USER] if USER.exists() else [])], datetime.datetime.now(datetime.UTC).date(), _op_names())
@@ -294,8 +384,8 @@ def known_lint(files: tuple[Path, ...]) -> None:
 
 
 @known.command("prune")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="the run that says what is stale")
-@click.option("--file", "file", type=click.Path(path_type=Path), default=USER, show_default=True)
+@click.option("--out", type=PATH, default=Path("reports"), show_default=True, help="the run that says what is stale")
+@click.option("--file", "file", type=PATH, default=USER, show_default=True)
 def known_prune(out: Path, file: Path) -> None:
     """Remove the entries that the last run found stale."""
     try:
@@ -340,8 +430,8 @@ def allowance(entry: Any) -> str:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="default: the run's own folder")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN", type=PATH)
+@click.option("--out", type=PATH, default=None, help="default: the run's own folder")
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Write the reports of a run (or of the shards of one) again."""
     from conformance.output import write_all
@@ -358,27 +448,29 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
 
 @main.command()
-@click.argument("before", type=click.Path(path_type=Path))
-@click.argument("after", type=click.Path(path_type=Path))
+@click.argument("before", type=PATH)
+@click.argument("after", type=PATH)
 def diff(before: Path, after: Path) -> None:
     """What is new, fixed and still there between two runs. Exit code 1 where something is new."""
     from conformance.report.core import changes, summarize
 
     try:
-        found = changes(summarize(read(before)).causes, summarize(read(after)).causes)
+        old, now = (summarize(read(run)).causes for run in (before, after))
     except RunError as error:
         refuse(error)
-    for word in ("new", "fixed", "still"):
-        for cause in getattr(found, word, ()):
-            click.echo(f"{word:<6}{cause.id if hasattr(cause, 'id') else cause}  {getattr(cause, 'title', '')}")
-    sys.exit(1 if getattr(found, "new", ()) else 0)
+    titles = {cause.id: cause.title for cause in (*old, *now)}
+    found = changes(old, now)
+    for word, ids in (("new", found.new), ("fixed", found.fixed), ("still", found.still)):
+        for name in ids:
+            click.echo(f"{word:<6}{name}  {titles[name]}")
+    if not titles:
+        click.echo("no causes in either run")
+    sys.exit(1 if found.new else 0)
 
 
 @main.command()
 def doctor() -> None:
     """What is installed, which subjects can run, and why not."""
-    import importlib.metadata
-
     from conformance.subjects import SubjectError, known_subjects, subject
 
     for package in ("torch-conformance", "numpy", "scipy", "ml_dtypes", "hypothesis", "torch"):
@@ -396,7 +488,7 @@ def doctor() -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--subject", default="torch", show_default=True, help="the module to compare with")
 def script(file: Path, subject: str) -> None:
     """Run a PyTorch script, cell by cell, on refgrad and on a subject, and compare every text that a cell shows."""

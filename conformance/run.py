@@ -10,20 +10,24 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from conformance.batch import Tally
 from conformance.divergence import Divergence, Evidence, Key
-from conformance.events import SCHEMA, DivergenceRecorder, EventLog, merge, read
-from conformance.generate.programs import Mix, drawn_ops, from_seed
+from conformance.events import SCHEMA, DivergenceRecorder, EventLog, RunError, merge, read
+from conformance.generate.programs import Mix, drawn_ops, from_hypothesis, from_seed
 from conformance.isolation.client import Worker
-from conformance.isolation.losses import WorkerLost
+from conformance.isolation.losses import RemoteError, WorkerLost
 from conformance.isolation.pool import Pool
-from conformance.known_failures import KnownFailures
-from conformance.program import Program
-from conformance.report.core import RunSummary
+from conformance.known_failures import Entry, KnownFailures, attributes_of, holds
+from conformance.oracle.local import op_name
 from conformance.output import prepare, write_all
+from conformance.program import Program, Statement
+from conformance.report.core import Cause, RunSummary, summarize
+from conformance.subjects import SubjectError, subject
+from conformance.subjects.walk import Walk
 from conformance.trigger import trigger
 from refgrad._table import TABLE
 
@@ -42,7 +46,7 @@ class Settings:
 
     subjects: tuple[str, ...] = ("torch",)
     device: str = "cpu"
-    mix: Mix = Mix()
+    mix: Mix = field(default_factory=Mix)
     seed: int = DEFAULT_SEED
     programs: int | None = 20_000
     seconds: float | None = None
@@ -61,17 +65,28 @@ Feed = Callable[[Mapping[str, Any]], None]
 
 
 def execute(settings: Settings, known: KnownFailures, feed: Feed, argv: Sequence[str] = ()) -> RunSummary:
-    """Runs it all and writes the report. Raises OutputError, SubjectError; KeyboardInterrupt does not escape: it ends the run and is reported."""
-    log_path = prepare(settings.out)
+    """Runs it all and writes the report. Raises OutputError, SubjectError, RunError with nothing overwritten.
+
+    KeyboardInterrupt ends the run and is reported, unless it comes before anything was judged.
+    """
+    baseline = _baseline(settings.baseline)  # it may be what lies in the output folder, which is moved away below
+    suite = [read(file) for file in _suite_files(settings.merge_events)]
     with Pool(settings.jobs, env={"OMP_NUM_THREADS": "1"}) as pool:
         about = [_about(pool, name, settings.device) for name in settings.subjects]
+        applicable = known.for_torch(about[0]["torch"])
+        log_path = prepare(settings.out)
         with EventLog(log_path) as log:
-            run = _Run(settings, known.for_torch(about[0]["torch"]), log, feed, about[0])
+            run = _Run(settings, applicable, log, feed, about)
             run.emit(_start(settings, about, known, argv))
             run.go(pool)
-    parts = [read(log_path)] + [read(p) for p in _suite_files(settings)]
+    parts = [read(log_path), *suite]
     events = merge(parts) if len(parts) > 1 else parts[0]
-    return write_all(settings.out, events, known.for_torch(about[0]["torch"]), path=path_of)
+    return write_all(settings.out, events, applicable, baseline=baseline, path=path_of)
+
+
+def _baseline(run: Path | None) -> tuple[Cause, ...] | None:
+    """The causes of the run to compare with."""
+    return None if run is None else summarize(read(run)).causes
 
 
 def path_of(op: str) -> str:
@@ -79,33 +94,45 @@ def path_of(op: str) -> str:
     return TABLE[op].path if op in TABLE else op
 
 
-def _suite_files(settings: Settings) -> list[Path]:
-    return sorted(settings.merge_events.glob("*.jsonl")) if settings.merge_events is not None else []
+def _suite_files(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no folder; --merge-events names the one that the suite wrote its events into")
+    return sorted(folder.glob("*.jsonl"))
 
 
-def _about(pool: Pool, subject: str, device: str) -> dict[str, str]:
+def _about(pool: Pool, name: str, device: str) -> dict[str, str]:
     """Asks a worker what the subject is; a subject that cannot be used is one line here, before anything is written."""
-    from conformance.isolation.losses import RemoteError
-    from conformance.subjects import SubjectError
-
     worker = pool._workers[0]
     try:
-        answer: dict[str, str] = worker.call("conformance.batch:about", {"subject_name": subject, "device": device}, 300.0)
+        answer: dict[str, str] = worker.call("conformance.batch:about", {"subject_name": name, "device": device}, 300.0)
         return answer
     except RemoteError as error:
         raise SubjectError(error.text) from None
+    except WorkerLost as lost:
+        raise SubjectError(f"subject {name!r} cannot be used: the process that made it was lost ({lost.reason})") from None
 
 
 def _start(settings: Settings, about: list[dict[str, str]], known: KnownFailures, argv: Sequence[str]) -> dict[str, Any]:
     first = about[0]
-    planned = {"seconds": settings.seconds} if settings.seconds is not None else {"programs": float(settings.programs or 0)}
+    planned = {"seconds": settings.seconds} if settings.seconds is not None else {"programs": float(_planned(settings))}
     return {
-        "type": "start", "schema": SCHEMA, "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "torch": first["torch"],
-        "capability": first["capability"], "seed": settings.seed, "planned": planned, "provider": settings.provider,
+        "type": "start", "schema": SCHEMA, "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "torch": first["torch"], "capability": first["capability"], "seed": settings.seed, "planned": planned,
+        "provider": settings.provider,
         "subjects": [{"name": a["name"], "device": settings.device, "version": a["version"], "note": ""} for a in about],
-        "python": platform.python_version(), "platform": platform.platform(), "commit": _commit(), "known_files": [_shown(f) for f in known.files],
+        "python": platform.python_version(), "platform": platform.platform(), "commit": _commit(),
+        "known_files": [_shown(f) for f in known.files],
         "plugins": [], "argv": list(argv), "ops": list(drawn_ops(settings.mix)[0]), "fail_on": list(settings.fail_on),
     }  # fmt: skip
+
+
+def _planned(settings: Settings) -> int:
+    """How many programs this shard will run, over all subjects."""
+    programs, (place, count) = settings.programs or 0, settings.shard
+    starts = range((place - 1) * BATCH, programs, count * BATCH)
+    return len(settings.subjects) * sum(min(BATCH, programs - start) for start in starts)
 
 
 def _shown(path: Path) -> str:
@@ -117,20 +144,22 @@ def _shown(path: Path) -> str:
 
 def _commit() -> str:
     try:
-        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
     except OSError:
         return ""
     return found.stdout.strip()
 
 
 class _Run:
-    """The state of one run: what was found so far, when it started."""
+    """The state of one run: what was found so far, when it started. ``name`` is what the subject at hand calls itself."""
 
-    def __init__(self, settings: Settings, known: KnownFailures, log: EventLog, feed: Feed, about: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, known: KnownFailures, log: EventLog, feed: Feed, about: Sequence[Mapping[str, str]]) -> None:
         self.settings, self.known, self.log, self.feed, self.about = settings, known, log, feed, about
         self.recorder = DivergenceRecorder()
         self.started = time.monotonic()
-        self.subject = settings.subjects[0]
+        self.subject, self.name = settings.subjects[0], about[0]["name"]
+        self.circumstances = {"device": settings.device, "capability": about[0]["capability"]}
         self.failure: tuple[int, str] | None = None  # the first program on which the harness itself failed
 
     @property
@@ -145,12 +174,13 @@ class _Run:
         interrupted, broken, reason = False, False, ""
         try:
             self.replay_known(pool)
-            for subject in self.settings.subjects:
-                self.subject = subject
-                pool.map_batches("conformance.batch:judge_batch", self.batches(subject), self.settings.timeout, self.on_result, self.on_death)
+            for name, about in zip(self.settings.subjects, self.about, strict=True):
+                self.subject, self.name = name, about["name"]
+                self.circumstances = {"device": self.settings.device, "capability": about["capability"]}
+                pool.map_batches("conformance.batch:judge_batch", self.batches(name), self.settings.timeout, self.on_result, self.on_death)
         except KeyboardInterrupt:
             interrupted, reason = True, "interrupted"
-        except Exception as error:  # noqa: BLE001 - whatever broke the harness is reported, with what was found before
+        except Exception as error:  # whatever broke the harness is reported, with what was found before
             broken, reason = True, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             print(getattr(error, "traceback", "") or traceback.format_exc(), file=sys.stderr)
         if self.failure is not None:
@@ -179,13 +209,12 @@ class _Run:
         divergences, failures = result.pop("divergences"), result.pop("failures")
         if failures and self.failure is None:
             self.failure = failures[0]
-        self.emit({"type": "batch", "source": "stream", "elapsed": self.elapsed, "subject": self.subject, **result})
+        self.emit({"type": "batch", "source": "stream", "elapsed": self.elapsed, "subject": self.name, **result})
         for data in divergences:
             self.on_divergence(Divergence.from_json(data))
 
     def on_divergence(self, divergence: Divergence, source: str = "stream") -> None:
-        attributes = {"device": self.settings.device, "capability": self.about["capability"], **divergence.attributes}
-        divergence = Divergence(**{**{f: getattr(divergence, f) for f in Divergence.__dataclass_fields__}, "attributes": attributes})
+        divergence = replace(divergence, attributes={**self.circumstances, **divergence.attributes})
         entry = self.known.match_divergence(divergence)
         today = datetime.datetime.now(datetime.UTC).date()
         status = "new" if entry is None else "expired" if entry.expired(today) else "known"
@@ -194,15 +223,14 @@ class _Run:
         self.emit(self.recorder.event(divergence, status, self.elapsed, source, entry.id if entry else ""))
 
     def on_death(self, program: Any, *, kind: str, detail: WorkerLost) -> None:
-        """A program that killed or stalled its worker is a finding; it is minimized in workers of its own."""
-        drawn = from_seed(int(program), self.settings.mix)
-        small = drawn if kind != "crash" else _minimize_crash(drawn, self.subject, self.settings)
-        op = next((s.op or s.kind for s in reversed(small.statements)), "program")
-        key = Key(op, kind, "reverse", trigger(small), "none", self.subject)
-        found = Evidence("the process survives", detail.reason, "no program may end the process that runs it")
-        self.on_divergence(Divergence(key, len(small) - 1, "", found, small, seed=int(program), original=drawn))
-        counts = {"programs": 1, "judged": 1, "judged_elements": 0, "inconclusive_elements": 0, "skipped": {}, "not_compared": {}, "coverage": {}}
-        self.emit({"type": "batch", "source": "stream", "elapsed": self.elapsed, "seconds": 0.0, "pitfalls": {}, "accuracy": {}, **counts})
+        """A program that killed or stalled its worker is a finding; it is cut and minimized in workers of its own."""
+        draw = from_seed if self.settings.provider == "stream" else from_hypothesis
+        drawn = draw(int(program), self.settings.mix)
+        small = _smallest_loss(drawn, kind, self.subject, self.settings)
+        lost = _lost(small, kind, detail.reason, self.name)
+        self.on_divergence(replace(lost, seed=int(program), original=drawn))
+        tally = {**Tally(programs=1, judged=1).to_json(), "seconds": 0.0}
+        self.emit({"type": "batch", "source": "stream", "elapsed": self.elapsed, "subject": self.name, **tally})
 
     # --- known entries ----------------------------------------------------------------------------------------------------
 
@@ -211,11 +239,10 @@ class _Run:
         worker = pool._workers[0]
         today = datetime.datetime.now(datetime.UTC).date()
         for entry in self.known.entries:
-            if entry.program is None or not _applies(entry, self.settings):
+            if entry.program is None or not _applies(entry, self.name, self.circumstances):
                 continue
-            found = _replay(worker, entry.program, self.settings.subjects[0], self.settings.device)
-            attributes = {"device": self.settings.device, "capability": self.about["capability"]}
-            still = found is not None and entry.matches(found.key, {**attributes, **_attributes(found)})
+            found = _replay(worker, entry.program, self.subject, self.settings.device, self.name)
+            still = found is not None and entry.matches(found.key, {**self.circumstances, **attributes_of(found)})
             status = "stale" if not still else "expired" if entry.expired(today) else "known"
             event: dict[str, Any] = {"type": "known", "entry": entry.id, "status": status}
             if found is not None and still:
@@ -223,41 +250,93 @@ class _Run:
             self.emit(event)
 
 
-def _attributes(divergence: Divergence) -> dict[str, str]:
-    from conformance.known_failures import attributes_of
-
-    return attributes_of(divergence)
-
-
-def _applies(entry: Any, settings: Settings) -> bool:
-    from conformance.known_failures import holds
-
-    when = dict(entry.when)
-    return "device" not in when or holds(when["device"], settings.device)
+def _applies(entry: Entry, name: str, circumstances: Mapping[str, str]) -> bool:
+    """Whether the entry speaks of this subject, under what is the same for the whole run."""
+    here = all(holds(predicate, circumstances[attribute]) for attribute, predicate in entry.when if attribute in circumstances)
+    return here and entry.subject in ("*", name)
 
 
-def _replay(worker: Worker, program: Program, subject: str, device: str) -> Divergence | None:
-    """The program's divergence, a crash included; None where it shows none."""
+# --- programs that kill or stall their worker ---------------------------------------------------------------------------------
+
+
+def _guilty(program: Program) -> int:
+    """The place of the last statement that does something: what follows it only leaves blocks."""
+    return max((i for i, s in enumerate(program.statements) if s.kind != "exit"), default=0)
+
+
+def _lost(program: Program, kind: str, reason: str, name: str) -> Divergence:
+    """The finding that a program's last statement ended or stalled its process."""
+    place = _guilty(program)
+    found = Evidence("the process survives", reason, "no program may end or stall the process that runs it")
+    return Divergence(Key(op_name(program.statements[place]), kind, "reverse", trigger(program), "none", name), place, "", found, program)
+
+
+def replay(program: Program, subject_name: str, device: str, timeout: float = TIMEOUT) -> Divergence | None:
+    """The program's divergence on a subject, a crash or hang included; None where it shows none. Raises SubjectError."""
+    with Worker(sys.executable, env={"OMP_NUM_THREADS": "1"}) as worker:
+        try:
+            about = worker.call("conformance.batch:about", {"subject_name": subject_name, "device": device}, 300.0)
+            return _replay(worker, program, subject_name, device, about["name"], timeout)
+        except RemoteError as error:
+            raise SubjectError(error.text) from None
+
+
+def _replay(worker: Worker, program: Program, subject: str, device: str, name: str, timeout: float = TIMEOUT) -> Divergence | None:
+    arguments = {"program": program.to_json(), "subject_name": subject, "device": device}
     try:
-        data = worker.call("conformance.batch:replay_program", {"program": program.to_json(), "subject_name": subject, "device": device}, TIMEOUT)
+        data = worker.call("conformance.batch:replay_program", arguments, timeout)
     except WorkerLost as lost:
-        op = next((s.op or s.kind for s in reversed(program.statements)), "program")
-        found = Evidence("the process survives", lost.reason, "no program may end the process that runs it")
-        return Divergence(Key(op, lost.kind, "reverse", trigger(program), "none", subject), len(program) - 1, "", found, program)
+        return _lost(_until_lost(worker, program, subject, device, timeout) or program, lost.kind, lost.reason, name)
     return None if data is None else Divergence.from_json(data)
 
 
-def _minimize_crash(program: Program, subject: str, settings: Settings) -> Program:
-    """Few calls, since each crash costs a fresh worker."""
+def step_through(program: dict[str, Any], subject_name: str, device: str, report: Callable[[Any], None]) -> None:
+    """Runs a program's statements on a subject and reports each before it runs, so that the parent knows which one was the last."""
+    walk = Walk(subject(subject_name, device), Program.from_json(program))
+    walk.tensor_type = walk.engine.module.Tensor
+    for index, statement in enumerate(walk.program):
+        report(index)
+        walk.step(index, statement)
+
+
+def _until_lost(worker: Worker, program: Program, subject: str, device: str, timeout: float) -> Program | None:
+    """The program up to the statement on which the worker is lost; None where it survives."""
+    arguments = {"program": program.to_json(), "subject_name": subject, "device": device}
+    try:
+        worker.call("conformance.run:step_through", arguments, timeout)
+    except WorkerLost as lost:
+        last = lost.last_progress if isinstance(lost.last_progress, int) else len(program) - 1
+        return _closed(program.slice_before(last + 1))
+    return None
+
+
+def _closed(program: Program) -> Program:
+    """With every block left that was entered."""
+    depth = sum((s.kind == "enter") - (s.kind == "exit") for s in program)
+    return program.with_statements((*program.statements, *[Statement("exit")] * depth))
+
+
+def _smallest_loss(program: Program, kind: str, subject: str, settings: Settings) -> Program:
+    """The program cut after the guilty statement and, where it crashes, minimized (few calls: each costs a fresh worker)."""
     from conformance.minimize import NotInteresting, minimize
 
+    if kind not in ("crash", "hang"):
+        return program
     with Worker(sys.executable, env={"OMP_NUM_THREADS": "1"}) as worker:
 
+        def until_lost(candidate: Program) -> Program | None:
+            return _until_lost(worker, candidate, subject, settings.device, settings.timeout)
+
+        cut = until_lost(program)
+        if cut is None or kind == "hang":
+            return cut or program
+        guilty = op_name(cut.statements[_guilty(cut)])
+
         def crashes(candidate: Program) -> bool:
-            found = _replay(worker, candidate, subject, settings.device)
-            return found is not None and found.key.facet == "crash"
+            found = until_lost(candidate)
+            return found is not None and found == candidate and op_name(found.statements[_guilty(found)]) == guilty
 
         try:
-            return minimize(program, crashes, budget=_MINIMIZE_CRASH_CALLS)
+            return minimize(cut, crashes, budget=_MINIMIZE_CRASH_CALLS)
         except NotInteresting:
-            return program
+            return cut

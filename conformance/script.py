@@ -1,7 +1,8 @@
-"""``conformance script FILE``: a PyTorch script of the user's, run cell by cell on refgrad and on another module, every shown text compared.
+"""``conformance script FILE``: a PyTorch script of the user's, run cell by cell on refgrad and on another module; every text is compared.
 
-Cells are separated by lines that start with ``# %%`` (as editors and jupytext write them); a script without any is one cell per top-level statement.
-As in a notebook, a cell shows what it prints, then the ``repr`` of a last expression that is not None, or the error it raises.
+Cells are separated by lines that start with ``# %%`` (as editors and jupytext write them); a script without any is one cell per
+top-level statement. As in a notebook, a cell shows what it prints, then the ``repr`` of a last expression that is not None, or the
+error it raises.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from types import CodeType, ModuleType
 from typing import Any, Final
 
 MARK: Final = "# %%"
+_Names = Mapping[str, Any] | None
 #: where an object lies in memory says nothing
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}")
 
@@ -83,16 +85,19 @@ def read_cells(file: Path) -> list[Cell]:
     except OSError as error:
         raise ScriptError(f"{file}: cannot be read ({error.strerror})") from None
     except (SyntaxError, ValueError) as error:
-        raise ScriptError(f"{file}: not Python ({error}); cells are separated by lines that start with {MARK!r}") from None
-    return list(split(text))
+        raise ScriptError(f"{file}: not Python ({error})") from None
+    try:
+        return list(split(text))
+    except SyntaxError as error:
+        raise ScriptError(f"{file}: a cell is not Python by itself ({error}); cells start at lines that begin with {MARK!r}") from None
 
 
 def split(text: str) -> Iterator[Cell]:
-    lines = text.splitlines(keepends=True)
+    lines = io.StringIO(text).readlines()  # as Python counts them: a form feed ends no line
     marks = [i for i, line in enumerate(lines) if line.startswith(MARK)]
     if not marks:
         tree = ast.parse(text)
-        ends = [node.lineno - 1 for node in tree.body[1:]] + [len(lines)]
+        ends = [_first_line(node) - 1 for node in tree.body[1:]] + [len(lines)]
         starts = [0, *ends[:-1]]
     else:
         starts = [0, *marks] if marks[0] else marks
@@ -101,6 +106,12 @@ def split(text: str) -> Iterator[Cell]:
         body = "".join(lines[start:end])
         if ast.parse(body).body:
             yield Cell(start + 1, body)
+
+
+def _first_line(node: ast.stmt) -> int:
+    """Where a statement starts: a decorated one at its first decorator."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def run_cells(cells: list[Cell], filename: str, module: str) -> list[str]:
@@ -116,7 +127,7 @@ def run_cells(cells: list[Cell], filename: str, module: str) -> list[str]:
 def _builtins(stand_in: ModuleType, module: str) -> dict[str, Any]:
     original = builtins.__import__
 
-    def import_(name: str, globals: Mapping[str, Any] | None = None, locals: Mapping[str, Any] | None = None, fromlist: Any = (), level: int = 0) -> Any:
+    def import_(name: str, globals: _Names = None, locals: _Names = None, fromlist: Any = (), level: int = 0) -> Any:
         if name == "torch" or name.startswith("torch."):
             found = importlib.import_module(module + name.removeprefix("torch"))
             return found if fromlist else stand_in
@@ -133,7 +144,7 @@ def _run(cell: Cell, filename: str, namespace: dict[str, Any]) -> str:
             exec(body, namespace)
             if last is not None and (value := eval(last, namespace)) is not None:
                 print(repr(value))
-    except Exception as error:  # noqa: BLE001 - a cell may raise anything, which is what it shows
+    except (Exception, SystemExit) as error:  # a cell may raise anything, which is what it shows
         print(f"{type(error).__name__}: {error}", file=out)
     return _ADDRESS.sub("0x…", out.getvalue())
 
@@ -143,5 +154,10 @@ def _compiled(cell: Cell, filename: str) -> tuple[CodeType, CodeType | None]:
     ast.increment_lineno(tree, cell.line - 1)
     if tree.body and isinstance(tree.body[-1], ast.Expr):
         last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
-        return compile(tree, filename, "exec"), compile(last, filename, "eval")
-    return compile(tree, filename, "exec"), None
+        return _compile(tree, filename, "exec"), _compile(last, filename, "eval")
+    return _compile(tree, filename, "exec"), None
+
+
+def _compile(tree: ast.Module | ast.Expression, filename: str, mode: str) -> CodeType:
+    code: CodeType = compile(tree, filename, mode, dont_inherit=True)  # this file's own __future__ is not the script's
+    return code

@@ -134,7 +134,7 @@ def _c_name(d: _dtypes.dtype) -> str:
 
 def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     """The op on its bound arguments, in the order of its signature."""
-    recording = MODE.mode == GRAD and not MODE.inference  # otherwise nobody asks for a view's node, and a stale one may stay so
+    recording = MODE.mode == GRAD and not MODE.inference and entry.node is not None and entry.promote != "bool"  # otherwise nobody asks for a view's node, and a stale one may stay so
     for p in entry.tensor_places:
         value = bound[p]
         if value.__class__ is ExactTensor:
@@ -230,7 +230,7 @@ def as_view(out: Tensor, source: Tensor, multi: bool) -> Tensor:
         return out
     view = source._view
     kind = UNDER_INFERENCE if MODE.inference else UNDER_NO_GRAD if MODE.mode != GRAD else MULTI_OUTPUT if multi else OK
-    if view is not None and view.kind != OK:
+    if view is not None and kind == OK:
         kind = view.kind
     base = source if view is None else view.base
     out._view = View(base, kind, storage.version)
@@ -351,21 +351,21 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     if entry.tensor_only:
         check_tensors(entry, bound, inplace=True)
     enabled = MODE.mode == GRAD and not MODE.inference
-    for value in _flatten(bound, entry.tensor_places):
-        if enabled and isinstance(value, Tensor) and value._view is not None:
-            refresh(value)
     recording = enabled and entry.node is not None and any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor))
     if entry.node is not None:  # an op without a derivative is no concern of autograd's
         check_inplace(target, recording)
     elif target._inference and not MODE.inference:
         raise error("inference_inplace")
+    for value in _flatten(bound, entry.tensor_places):
+        if enabled and isinstance(value, Tensor) and value._view is not None:
+            refresh(value)
     if entry.check is not None:
         entry.check(*bound)
     if entry.apart:
         check_apart(target, _flatten(bound, entry.tensor_places)[1:])
-    result = inplace_result(entry, bound)
     if entry.checks_overlap and not (entry.name == "copy" and bound[1] is target):  # a copy onto itself does nothing
         check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)])
+    result = inplace_result(entry, bound)
     node = None
     if recording and target.dtype.category == FLOAT:
         before = None
@@ -386,11 +386,11 @@ def inplace_result(entry: Any, bound: tuple[Any, ...]) -> np.ndarray:
         nominal = common_dtype(_flatten(bound, entry.promoted_places))
         if entry.promote == "float" and nominal.category != FLOAT:
             nominal = _dtypes.get_default_dtype()
-        if nominal.category > target.dtype.category:
-            raise error("result_cast", result=_cast_name(nominal), output=_cast_name(target.dtype))
         shape = check_broadcast([v for v in values if isinstance(v, Tensor)])
         if shape != target._data.shape:
             raise error("inplace_broadcast", output=list(target._data.shape), broadcast=list(shape))
+        if nominal.category > target.dtype.category:
+            raise error("result_cast", result=_cast_name(nominal), output=_cast_name(target.dtype))
     arguments, _ = prepare(entry, bound)
     result = np.asarray(_forward(entry, arguments, bound))
     if result.shape != target._data.shape:
@@ -427,8 +427,6 @@ def check_inplace(target: Tensor, recording: bool) -> None:
         raise error("inference_inplace")
     if MODE.mode != GRAD or MODE.inference or not (target.requires_grad or recording):
         return
-    if target._view is not None:
-        refresh(target)
     view = target._view
     if view is not None:
         _forbid(target, view, stale=False)

@@ -117,7 +117,7 @@ def run(
     mode, MODE.mode = MODE.mode, GRAD if create_graph and not MODE.inference else NO_GRAD
     try:
         for (node, nr), g in zip(edges, grads, strict=True):
-            _arrive(task, node, nr, g)
+            _arrive(task, node, nr, _fit(g, (node, nr), node, 0))
         _execute(task, {e[0]: None for e in edges})
     finally:
         MODE.mode = mode

@@ -83,7 +83,7 @@ def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool) -> Any:
 
 def _as_nominal(value: Tensor, nominal: _dtypes.dtype) -> np.ndarray:
     """The values as promotion converts them, which rounds wider ones; a ball that is no point keeps its centre."""
-    if value.dtype is nominal or nominal.category != FLOAT or (value._exact is not None and value._exact[1] is not None):
+    if value.dtype is nominal or nominal.category != FLOAT or (not value._data.ndim and nominal.itemsize == 2) or (value._exact is not None and value._exact[1] is not None):
         return value._data
     return _dtypes.narrow(value._data, nominal.np)
 
@@ -159,12 +159,23 @@ def _radii(entry: Any, bound: tuple[Any, ...], arguments: list[Any], results: li
     if not any(floats) or not _WITH_RADII.on:
         return [None] * len(results)
     radii = [_radius_of(bound[p]) for p in range(len(bound))]
+    if nominal.category == FLOAT and nominal.itemsize == 2 and entry.promote in ("common", "float"):
+        for p in entry.promoted_places:
+            radii[p] = _sum(radii[p], _number_radius(bound[p], arguments[p], nominal))
     carried = any(_any_radius(r) for r in radii)
     if entry.radius is not None:
         return _as_list(entry.radius(arguments, radii, results, nominal), len(results))
     propagated = _propagate(entry, bound, arguments, radii, results, nominal) if carried else [None] * len(results)
     own = [_own(entry, arguments, r, nominal, carried) if f else None for r, f in zip(results, floats, strict=True)]
     return [_sum(p, o) for p, o in zip(propagated, own, strict=True)]
+
+
+def _number_radius(value: Any, wide: Any, nominal: _dtypes.dtype) -> Any:
+    """In 16-bit kernels a Python number, or a 0-d tensor of a wider dtype, takes part at compute precision or rounded to the dtype: torch has both."""
+    if value is None or isinstance(value, (list, tuple)) or (isinstance(value, Tensor) and (value._data.ndim or value.dtype is nominal)):
+        return None
+    moved = np.abs(_dtypes.narrow(np.asarray(wide), nominal.np).astype(wide.dtype) - wide)
+    return moved if moved else None
 
 
 def _as_list(value: Any, count: int) -> list[Any]:
@@ -196,6 +207,8 @@ def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.
     else:
         scale = result
     scale = np.asarray(scale, np.float64)
+    if entry.error in ("linear", "bilinear"):  # partial sums as large as this may have overflowed
+        scale = _with_overflow(entry, arguments, scale, nominal)
     if isinstance(k, float) and k == 1.0 and entry.direct and not carried:
         inexact = _dtypes.narrow(result, nominal.np).astype(result.dtype) != result
         return np.where(inexact, nominal.unit * REFERENCE * np.abs(scale) + nominal.eta, 0.0)
@@ -205,6 +218,15 @@ def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.
     if not entry.accumulates or nominal.itemsize > 2:
         return own_radius(k, scale, nominal)
     return own_radius(k, scale, _dtypes.float32) + own_radius(1.0, np.asarray(result, np.float64), nominal)
+
+
+def _with_overflow(entry: Any, arguments: list[Any], scale: np.ndarray, nominal: _dtypes.dtype) -> np.ndarray:
+    """Infinite where the finite operands' partial sums may lie beyond the largest number; infinite operands are no overflow."""
+    if not scale.size or not np.nanmax(scale, initial=0.0) > nominal.largest:
+        return scale
+    finite = [np.where(np.isfinite(a), a, 0.0) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arguments]
+    reach = np.asarray(_apply(entry, [_absolute(entry, i, a) for i, a in enumerate(finite)]), np.float64)
+    return np.where(reach > nominal.largest, np.inf, scale)
 
 
 def _absolute(entry: Any, place: int, value: Any) -> Any:

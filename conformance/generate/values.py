@@ -1,12 +1,12 @@
 """Tensor literals: bits by recipe, layouts beyond contiguous.
 
-The bits come from pools made once per recipe and dtype, from a fixed seed; a draw is a recipe and an offset into its pool. So a literal costs two
-draws, whatever its size.
+The bits come from pools made once per recipe and dtype, from a fixed seed; a draw is a recipe and an offset into its pool. So a literal
+costs two draws, whatever its size.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,9 @@ from conformance.program import Literal, contiguous_strides
 from refgrad._dtypes import BOOL, BY_NAME, FLOAT, narrow
 
 POOL: Final = 4096
-SHAPES: Final = ((3,), (2, 3), (), (1,), (4,), (2, 2), (3, 3), (2, 1), (1, 3), (2, 3, 2), (5,), (2, 0), (0,), (3, 1, 2), (2, 2, 2, 2), (8,), (17,))
+SHAPES: Final = (
+    (3,), (2, 3), (), (1,), (4,), (2, 2), (3, 3), (2, 1), (1, 3), (2, 3, 2), (5,), (2, 0), (0,), (3, 1, 2), (2, 2, 2, 2), (8,), (17,),
+)  # fmt: skip
 _SHAPE_WEIGHTS: Final = (14, 14, 6, 4, 8, 8, 8, 5, 5, 8, 4, 2, 2, 4, 2, 3, 2)
 SHAPE_CUMULATIVE: Final = tuple(int(x) for x in np.cumsum(_SHAPE_WEIGHTS))
 #: around the steps of vectorised and threaded kernels
@@ -28,7 +30,7 @@ RECIPE_CUMULATIVE: Final = (44, 60, 72, 82, 92, 97, 100)
 PITFALL: Final = {"integers": "special points", "special": "special points", "extreme": "extreme values", "range": "extreme values"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def pool(recipe: str, dtype: str) -> np.ndarray:
     """POOL values of a recipe, of the dtype."""
     d = BY_NAME[dtype]
@@ -40,7 +42,7 @@ def pool(recipe: str, dtype: str) -> np.ndarray:
     return np.asarray(narrow(_floats(recipe, rng, d), d.np))
 
 
-def _integers(recipe: str, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:  # type: ignore[type-arg]
+def _integers(recipe: str, rng: np.random.Generator, dtype: np.dtype) -> np.ndarray:
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     values = rng.integers(max(low, -4), 6, POOL)
     if recipe in ("positive", "unit"):
@@ -66,7 +68,8 @@ def _floats(recipe: str, rng: np.random.Generator, d: object) -> np.ndarray:
         return normal * 10.0 ** rng.uniform(-6, 6, POOL)
     if recipe == "extreme":
         largest, eta, unit = d.largest, d.eta, d.unit  # type: ignore[attr-defined]
-        return _mixed(rng, normal, [np.inf, -np.inf, np.nan, largest, -largest, eta, -eta, eta / unit, largest**0.5, 0.0, -0.0, 1e-20, 1e20], 0.4)
+        points = [np.inf, -np.inf, np.nan, largest, -largest, eta, -eta, eta / unit, largest**0.5, 0.0, -0.0, 1e-20, 1e20]
+        return _mixed(rng, normal, points, 0.4)
     return normal
 
 

@@ -41,6 +41,7 @@ record("diag", draw=lambda g: ([g.operand("diag", ranks=(1, 2)), g.p.draw_intege
 record("tril", "triu", draw=lambda g: ([g.operand("tril", ranks=(2, 4)), g.p.draw_integer(-1, 1)], {}), dtypes=ALL)
 record("movedim", draw=lambda g: (lambda x: ([x, g.dim(x), g.dim(x)], {}))(g.operand("movedim")), dtypes=ALL)
 record("flatten", draw=lambda g: ([g.operand("flatten")], {}), dtypes=ALL)
+record("adjoint", ranks=(2, 4), dtypes=ALL)
 record("ravel", "contiguous", "clone", "T", "mT", dtypes=ALL)
 record("unflatten", draw=lambda g: (lambda x: ([x, -1, (1, g.shape_of(x)[-1])], {}))(g.operand("unflatten", ranks=(1, 4))), dtypes=ALL)
 record("repeat", draw=lambda g: (lambda x: ([x, tuple(g.p.draw_integer(1, 2) for _ in g.shape_of(x)) or (2,)], {}))(g.operand("repeat")), dtypes=ALL, forms=("method",))  # fmt: skip

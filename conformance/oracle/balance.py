@@ -10,7 +10,7 @@ from conformance.divergence import Evidence
 from conformance.observation import Arrival, Observation
 from conformance.oracle import local
 from conformance.oracle.exactly import Node, Slot
-from conformance.oracle.interval import changed, compare, evidence
+from conformance.oracle.interval import changed, compare, evidence, premature_overflow
 from conformance.program import Ref, Statement
 from conformance.subjects.walk import NO_DERIVATIVE
 from refgrad._dtypes import FLOAT, OF
@@ -19,11 +19,11 @@ from refgrad._exact import REFERENCE, ball
 
 def judge_backward(judge: Any, index: int, statement: Statement, observation: Observation) -> None:
     """All arrivals of one backward or grad statement, then ``.grad`` or what grad returned."""
-    if judge.hook_changed and judge.opaque:  # what flows where a gradient's own graph may use the result is not seen apart from what the hook made of it
-        judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
-        return
     if judge.hook_wrote:  # it may have written into anything that shares the gradient's memory: only state is judged
         judge.expected_change.update(judge.new_values)
+        return
+    if judge.hook_changed and judge.opaque:  # what flows where a gradient's own graph may use the result is not seen apart from what the hook made of it
+        judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
         return
     if not judge.program.hooked:
         judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
@@ -150,6 +150,9 @@ def _judge_slot(judge: Any, index: int, slot: Slot, contributions: list[tuple[No
         judge.diverge(index, op, "grad", label, Evidence(f"shape {list(mid.shape)}", text, "a gradient has its tensor's dtype and shape"), order=order)
         return
     comparison = compare(mid, radius, arrival.value)
+    if comparison.bad is not None:
+        operands = [leaf._data for node, _ in contributions if node is not None for _, leaf in (*node.leaves, *node.outs)]
+        comparison = premature_overflow(comparison, mid, arrival.value, operands)
     judge.count(op, arrival.name, "grad", comparison, mid, arrival.value, dtype=OF[arrival.value.dtype].name)
     if comparison.bad is not None:
         reason = "the op's formula, one rounding per step, on the gradient that arrived at its output"
@@ -188,6 +191,7 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
     chosen = None if inputs is None else {r.name for r in inputs if isinstance(r, Ref)}
     if statement.kind == "grad":  # only what retains its gradient keeps it
         chosen = set()
+    written: dict[str, np.ndarray] = {}
     for name, state in judge.new_states.items():
         if not name.endswith(".grad"):
             continue
@@ -208,10 +212,14 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
                 judge.diverge(index, "backward", "accumulation", name, changed(before, after, "nothing arrived for it"))
             continue
         assert found is not None
-        _judge_sum(judge, index, name, before, found[1], after, state)
+        _judge_sum(judge, index, name, before, found[1], after, state, written)
+    if written:
+        local.judge_aliases(judge, index, statement, written)
 
 
-def _judge_sum(judge: Any, index: int, name: str, before: np.ndarray | None, arrival: Arrival, after: np.ndarray, state: Any) -> None:
+def _judge_sum(
+    judge: Any, index: int, name: str, before: np.ndarray | None, arrival: Arrival, after: np.ndarray, state: Any, written: dict[str, np.ndarray]
+) -> None:
     flowed = ball(arrival.flowed)
     if flowed._exact is None or flowed._data.shape != after.shape:
         return
@@ -222,7 +230,7 @@ def _judge_sum(judge: Any, index: int, name: str, before: np.ndarray | None, arr
         mid = mid + held._data
         radius = held.dtype.unit * REFERENCE * np.abs(mid).astype(np.float64) + held.dtype.eta
         if not created:  # added in place, and whoever shares the memory sees it
-            local.judge_aliases(judge, index, judge.program.statements[index], name, after)
+            written[name] = after
     comparison = compare(mid, radius, after)
     judge.count("backward", name, "accumulation", comparison, mid, after, dtype=state.dtype)
     if comparison.bad is not None:

@@ -45,6 +45,20 @@ def compare(mid: np.ndarray, radius: Any, got: np.ndarray, signed_zero: bool = F
     return _special(mid, radius, wide, ok, nominal)
 
 
+def premature_overflow(comparison: Comparison, mid: np.ndarray, got: np.ndarray, operands: list[np.ndarray]) -> Comparison:
+    """Elements that are not finite though the exact result is, where an operand is so large that a square or a sum on the way may overflow: torch documents
+    that this may happen (PyTorch notes, Numerical accuracy, Extremal values), so they are inconclusive."""
+    nominal = OF[got.dtype]
+    if comparison.bad is None or nominal.category != FLOAT:
+        return comparison
+    limit = nominal.largest**0.5
+    if not any(np.any(np.isfinite(a) & (np.abs(a) > limit)) for a in operands if a.dtype.kind == "f"):
+        return comparison
+    excused = comparison.bad & ~np.isfinite(got.astype(mid.dtype)) & np.isfinite(mid)
+    bad = comparison.bad & ~excused
+    return Comparison(bad if bad.any() else None, comparison.inconclusive + int(np.count_nonzero(excused)), comparison.elements)
+
+
 def _floor(nominal: dtype) -> float:
     """Near zero a radius is judged against the smallest normal number, not the value."""
     return nominal.eta / nominal.unit
@@ -55,7 +69,7 @@ def _special(mid: np.ndarray, radius: Any, wide: np.ndarray, ok: np.ndarray, nom
     ok = ok | (np.isnan(mid) & np.isnan(wide)) | (mid == wide)
     reach = np.abs(mid) + rad
     overflow = np.isinf(wide) & (reach > nominal.largest * (1 - nominal.unit)) & (np.sign(wide) == np.sign(mid))
-    vague = np.isfinite(mid) & (np.isnan(rad) | np.isinf(rad))
+    vague = np.isnan(rad) | np.isinf(rad)
     bad = np.asarray(~(ok | overflow | vague))
     return Comparison(bad if bad.any() else None, int(np.count_nonzero(vague)), mid.size)
 
@@ -125,4 +139,4 @@ def digits(value: Any) -> str:
     return repr(float(value))
 
 
-__all__ = ["Comparison", "changed", "compare", "digits", "evidence", "ulp", "worst_ulps"]
+__all__ = ["Comparison", "changed", "compare", "digits", "evidence", "premature_overflow", "ulp", "worst_ulps"]

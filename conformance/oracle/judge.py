@@ -126,7 +126,7 @@ class Judge:
         """``name`` was to be zeroed, and with it every alias of its memory."""
         if name not in self.values or name not in self.new_states:
             return
-        local.judge_aliases(self, index, statement, name, self.now[name])
+        local.judge_aliases(self, index, statement, {name: self.now[name]})
         now = self.now[name]
         if np.any(now != 0):
             self.diverge(index, local.op_name(statement), "value", name, changed(np.zeros_like(now), now, "zeroed in place"))
@@ -175,6 +175,8 @@ class Judge:
     def judge_state(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
         if statement.kind == "grad":
             self.gradients |= set(statement.out)
+            if not statement.observe:  # the reference could not take over their memory order, which what follows inherits
+                self.gradients |= {name for s in self.program for name in s.out}
         self.created_graph = self.created_graph or statement.keyword("create_graph") is True
         kept = {n for n in self.new_states if n.endswith(".grad") and self.new_states.get(n[:-5], self.new_states[n]).is_leaf is not True}
         if kept - self.gradients:

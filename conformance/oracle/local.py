@@ -8,7 +8,7 @@ import numpy as np
 
 from conformance.observation import TensorState
 from conformance.oracle.exactly import Node, Scope, after_write, as_tuple, evaluate, is_float, locations, positions
-from conformance.oracle.interval import changed, compare, evidence
+from conformance.oracle.interval import changed, compare, evidence, premature_overflow
 from conformance.program import Ref, Statement
 from refgrad._dtypes import BY_NAME
 from refgrad._exact import ball
@@ -69,11 +69,18 @@ def judge_value(judge: Any, index: int, statement: Statement, name: str, out: An
     if mid.shape != got.shape:
         return  # the state facets say so
     comparison = compare(mid, radius, got, signed)
+    if comparison.bad is not None and _has_intermediates(statement):
+        comparison = premature_overflow(comparison, mid, got, [judge.values[n] for n in statement.refs() if n in judge.values])
     judge.count(op_name(statement), name, "value", comparison, mid, got)
     if comparison.bad is not None:
         entry = TABLE.get(statement.op)
         reason = (entry.reason or "default allowance of its kind") if entry is not None else "a copy"
         judge.diverge(index, op_name(statement), "value", name, evidence(mid, radius, got, comparison.bad, reason), order=0)
+
+
+def _has_intermediates(statement: Statement) -> bool:
+    entry = TABLE.get(statement.op)
+    return entry is not None and not (entry.direct and entry.error == "elementwise" and not entry.composite)
 
 
 # --- writes -------------------------------------------------------------------------------------------------------------------
@@ -96,7 +103,7 @@ def judge_write(judge: Any, index: int, statement: Statement) -> None:
     got = judge.new_values.get(target, judge.values[target])
     expected = scope_full(judge.values[target], region, new, state)
     judge_value(judge, index, statement, target, expected, got)
-    judge_aliases(judge, index, statement, target, got)
+    judge_aliases(judge, index, statement, {target: got})
     add_write_node(judge, index, statement, target)
 
 
@@ -152,18 +159,19 @@ def scope_full(old: np.ndarray, region: np.ndarray | None, new: Any, state: Tens
     return out
 
 
-def judge_aliases(judge: Any, index: int, statement: Statement, target: str, written: np.ndarray) -> None:
-    """Everybody who shares the memory shows what was written, nobody else changed."""
-    state = judge.states[target]
-    place = locations(state)
-    judge.expected_change.add(target)
+def judge_aliases(judge: Any, index: int, statement: Statement, written: dict[str, np.ndarray]) -> None:
+    """Everybody who shares memory with what was written (name -> its bits now, in the order of writing) shows it."""
+    judge.expected_change.update(written)
     for name, other in judge.states.items():
-        if name == target or other.alias != state.alias or name not in judge.values:
+        writers = [t for t in written if judge.states[t].alias == other.alias]
+        if name in written or not writers or name not in judge.values:
             continue
         judge.expected_change.add(name)
-        if other.dtype != state.dtype:
+        if any(judge.states[t].dtype != other.dtype for t in writers):
             continue
-        right = after_write(judge.values[name], locations(other), written, place)
+        right = judge.values[name]
+        for target in writers:
+            right = after_write(right, locations(other), written[target], locations(judge.states[target]))
         got = judge.new_values.get(name, judge.values[name])
         if right.tobytes() != got.tobytes():
             judge.diverge(index, op_name(statement), "aliasing", name, changed(right, got, "aliases share memory"))
@@ -174,6 +182,7 @@ def add_write_node(judge: Any, index: int, statement: Statement, target: str) ->
     base = target if state.base is None else state.base
     if base == "unnamed" or base not in judge.values:
         if judge.new_slots.get(target) != judge.slots.get(target):
+            judge.unknown_outs(statement)
             judge.unknown_write(target)
         return
     if judge.new_slots.get(base) == judge.slots.get(base):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from conformance.observation import Observation
-from conformance.oracle.exactly import after_write, locations
-from conformance.oracle.interval import changed, compare, evidence
+from conformance.oracle.interval import compare, evidence
+from conformance.oracle.local import judge_aliases
 from conformance.program import Ref, Statement
 from refgrad._exact import ball
 from refgrad._grad_mode import no_grad
@@ -41,6 +41,7 @@ def judge_step(judge: Any, index: int, statement: Statement, seen: Observation) 
     if len({judge.slots.get(n, n) for n in optimizer.params}) != len(optimizer.params):  # one parameter twice, which torch only warns of
         judge.expected_change.update(judge.values)
         return
+    written: dict[str, np.ndarray] = {}
     for name in optimizer.params:
         grad = judge.values.get(name + ".grad")
         if name not in judge.values or grad is None or name not in judge.states:
@@ -53,18 +54,8 @@ def judge_step(judge: Any, index: int, statement: Statement, seen: Observation) 
         if comparison.bad is not None:
             found = evidence(out._data, out.radius, got, comparison.bad, "the documented algorithm, one rounding per step")
             judge.diverge(index, optimizer.op, "value", name, found)
-        _judge_aliases(judge, index, optimizer.op, name, got)
-
-
-def _judge_aliases(judge: Any, index: int, op: str, target: str, written: np.ndarray) -> None:
-    state = judge.states[target]
-    judge.expected_change.add(target)
-    for name, other in judge.states.items():
-        if name != target and other.alias == state.alias and name in judge.values and other.dtype == state.dtype:
-            judge.expected_change.add(name)
-            right = after_write(judge.values[name], locations(other), written, locations(state))
-            if right.tobytes() != judge.now[name].tobytes():
-                judge.diverge(index, op, "aliasing", name, changed(right, judge.now[name], "aliases share memory"))
+        written[name] = got
+    judge_aliases(judge, index, statement, written)
 
 
 def sgd(optimizer: _Optimizer, name: str, param: Any, grad: Any) -> Any:

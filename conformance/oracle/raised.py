@@ -10,8 +10,18 @@ from refgrad._errors import key_of
 OF_SAVED = frozenset(("none", "freed_graph", "modified_inplace"))
 
 
+#: keys that mean one thing, said differently by different paths through an engine
+SAME = {
+    "select_bounds": "index_bounds", "index_bounds_runtime": "index_bounds", "copy_bounds": "index_bounds", "select_bounds_fast": "index_bounds",
+    "nograd_view_of_view_inplace": "nograd_view_inplace", "inference_view_of_view_inplace": "inference_view_inplace",
+}  # fmt: skip
+
+
 def error_key(raised: Raised | None) -> str:
-    return "none" if raised is None else key_of(raised.type, raised.message)
+    if raised is None:
+        return "none"
+    key = key_of(raised.type, raised.message)
+    return SAME.get(key, key)
 
 
 def differs(subject: Observation, reference: Observation) -> tuple[str, str] | None:

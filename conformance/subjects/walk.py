@@ -165,8 +165,7 @@ class Walk:
             self.arrivals.append(arrival)
             if order == 1:
                 self.pending[name, slot] = arrival
-            if self.create_graph and grad.requires_grad:
-                grad.grad_fn  # noqa: B018 - read before hooking, see above
+            if self.create_graph and grad.requires_grad and grad.grad_fn is not None:  # (read before hooking, see above); a leaf is one that was given
                 grad.register_hook(self.recorder(name, slot, order + 1, place))
 
         return record

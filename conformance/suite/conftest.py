@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, settings
 from conformance.suite.recording import Recording
 
 # the gate must give one verdict per commit: no random seed, no memory of earlier runs, no clock
-settings.register_profile(
-    "gate", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-)  # fmt: skip
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+settings.register_profile("gate", derandomize=True, database=None, deadline=None, suppress_health_check=SLOW)
 settings.load_profile("gate")
 
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conformance.batch import Tally, run_and_judge
-from conformance.divergence import Divergence
+from conformance.batch import Tally, run_and_judge, settle
+from conformance.divergence import Divergence, Key
 from conformance.events import DivergenceRecorder, EventLog
-from conformance.known_failures import SHIPPED, USER, KnownFailures, load
+from conformance.known_failures import SHIPPED, USER, Entry, KnownFailures, load
 from conformance.program import Program
 from conformance.subjects import subject
-from conformance.trigger import trigger
 
 
 class Unknown(AssertionError):
     """A divergence that no known entry covers."""
+
+
+def raw(key: Key) -> tuple[str, str, str]:
+    """What a divergence keeps while it is minimized."""
+    return key.op, key.facet, key.error
+
+
+def _may_cover(entry: Entry, key: Key) -> bool:
+    return (entry.op, entry.facet) == (key.op, key.facet) and entry.error in ("*", key.error)
 
 
 class Recording:
@@ -33,7 +42,7 @@ class Recording:
         self.tally = Tally()
         self.events: list[Any] = []
         self._recorder = DivergenceRecorder()
-        self._first: dict[str, Divergence] = {}
+        self._first: dict[tuple[str, str, str], Divergence] = {}
 
     def judge(self, program: Program) -> None:
         """Raises Unknown for a divergence that no entry covers; a known one is recorded and does not fail the property."""
@@ -42,20 +51,30 @@ class Recording:
         if not verdict.divergences:
             return
         found = verdict.divergences[0]
-        found = replace(found, key=replace(found.key, trigger=trigger(program)), attributes=self.attributes)
-        entry = self.known.match_divergence(found)
+        entry, small = self._known(found)
         if entry is not None:
-            self.events.append(self._recorder.event(found, "known", time.monotonic() - self.started, "suite", entry.id))
+            status = "expired" if entry.expired(datetime.datetime.now(datetime.UTC).date()) else "known"
+            self.events.append(self._recorder.event(small, status, time.monotonic() - self.started, "suite", entry.id))
             return
         self._keep_smallest(found)
-        raise Unknown(f"{found.title()} ({found.tensor}, statement {found.statement}): expected {found.evidence.expected}, got {found.evidence.got}")
+        seen = found.evidence
+        raise Unknown(f"{found.title()} ({found.tensor}, statement {found.statement}): expected {seen.expected}, got {seen.got}")
+
+    def _known(self, found: Divergence) -> tuple[Entry | None, Divergence]:
+        """The entry that covers a divergence. Entries speak of minimized programs: where one may apply, the program is minimized first."""
+        if not any(_may_cover(entry, found.key) for entry in self.known.entries):
+            return None, found
+        small = self._settled(found)
+        return self.known.match_divergence(small), small
+
+    def _settled(self, found: Divergence) -> Divergence:
+        return replace(settle(found, self.engine, None), attributes=self.attributes)
 
     def _keep_smallest(self, found: Divergence) -> None:
-        """Hypothesis shrinks by calling again: of one op and facet only the smallest program is reported."""
-        name = f"{found.key.op}|{found.key.facet}|{found.key.error}"
-        held = self._first.get(name)
+        """Hypothesis shrinks by calling again: of one op, facet and error only the smallest program is reported."""
+        held = self._first.get(raw(found.key))
         if held is None or found.program.sort_key() < held.program.sort_key():
-            self._first[name] = found
+            self._first[raw(found.key)] = found
 
     def write(self, path: Path) -> None:
         elapsed = time.monotonic() - self.started
@@ -64,4 +83,6 @@ class Recording:
             for event in self.events:
                 log.write(event)
             for found in self._first.values():
-                log.write(self._recorder.event(found, "new", elapsed, "suite"))
+                small = self._settled(found)
+                status = "flaky" if small.key.facet == "flaky" else "new"
+                log.write(self._recorder.event(small, status, elapsed, "suite"))

@@ -14,6 +14,9 @@ from conformance.suite.recording import Recording
 
 EXAMPLES = 150
 
+#: ops whose result's dtype depends on all of their operands, in different ways
+PROMOTING = ("add", "sub", "mul", "div", "where", "maximum", "pow", "cat", "atan2")
+
 #: property -> what its programs hold more (or less) of
 PROPERTIES: dict[str, Mix] = {
     "values": Mix(actions=(("backward", 0.2), ("grad", 0.1), ("hook", 0), ("optimizer", 0)), max_statements=8),
@@ -21,7 +24,7 @@ PROPERTIES: dict[str, Mix] = {
     "accumulation": Mix(actions=(("backward", 6), ("clear_grad", 6), ("read_grad", 4), ("requires_grad", 2))),
     "retain_graph_and_other_errors": Mix(actions=(("backward", 5), ("illegal", 12), ("grad", 2))),
     "state": Mix(actions=(("inplace", 3), ("view_write", 6), ("setitem", 4), ("detach", 4), ("mode", 3), ("hook", 3), ("retain_grad", 4))),
-    "promotion": Mix(ops=(("add", 1), ("sub", 1), ("mul", 1), ("div", 1), ("where", 1), ("maximum", 1), ("pow", 1), ("cat", 1), ("atan2", 1)), max_statements=8),
+    "promotion": Mix(ops=tuple((op, 1) for op in PROMOTING), max_statements=8),
     "optimizer": Mix(actions=(("optimizer", 14), ("backward", 4), ("op", 0.4))),
 }  # fmt: skip
 

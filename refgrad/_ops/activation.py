@@ -759,5 +759,7 @@ def log_softmax(input, dim, dtype=None):
 
 
 @op(where=F, composite=True)
-def softmin(input, dim, dtype=None):
+def softmin(input, dim=None, _stacklevel=3, dtype=None):
+    if dim is None:  # deprecated, as torch warns: chosen by the number of dims
+        dim = 0 if input._data.ndim in (0, 1, 3) else 1
     return _softmax(_prepared("softmax", -input, dim, dtype), dim)

@@ -291,14 +291,35 @@ def _python_remainder(input: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where((rest != 0) & ((other < 0) != (rest < 0)), rest + other, rest)
 
 
-_FMOD = {"direct": True, "inplace": True, "refuses": _divisors("fmod_cpu"), "ulps": 0.0, "reason": "IEEE's remainder is exact"}
+_FMOD = {
+    "direct": True,
+    "inplace": True,
+    "refuses": _divisors("fmod_cpu"),
+    "ulps": 0.0,
+    "reason": "IEEE's remainder is exact; where an operand is not exact, the result jumps by a divisor",
+    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal, 0.0),
+}
 _REMAINDER = {
     "direct": True,
     "inplace": True,
     "refuses": _divisors("remainder_cpu"),
     "ulps": 1.0,
-    "reason": "fmod is exact; adding the divisor rounds once",
+    "reason": "fmod is exact; adding the divisor rounds once; where an operand is not exact, the result jumps by a divisor",
+    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal),
 }
+
+
+def _jump_radius(arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype, k: float = 1.0) -> Any:
+    """The remainder of balls: the quotient times the divisor's radius, and a whole divisor where the quotient's ball holds an integer."""
+    own = own_radius(k, results[0], nominal)
+    if radii[0] is None and radii[1] is None:
+        return own
+    input, other = (np.asarray(a, np.float64) for a in arguments[:2])
+    first, second = (0.0 if r is None else r for r in radii[:2])
+    quotient = input / other
+    carried = first + np.abs(quotient) * second
+    jumps = np.abs(quotient - np.rint(quotient)) <= carried / np.abs(other)
+    return own + carried + np.where(jumps, np.abs(other), 0.0)
 
 
 @op(**_FMOD, number_only=("other",), vjp=dict(input=lambda grad: grad))

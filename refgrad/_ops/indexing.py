@@ -91,6 +91,7 @@ declare("scatter_dtype", RuntimeError, "scatter(): Expected self.dtype to be equ
 declare("select_vector", IndexError, "index_select(): Index is supposed to be a vector")
 declare("select_dtype", RuntimeError, "index_select(): Expected dtype int32 or int64 for index")
 declare("select_bounds", IndexError, "index out of range in self")
+declare("select_bounds_fast", RuntimeError, "INDICES element is out of DATA bounds, id={index} axis_dim={size}")  # never raised here: torch's matrix path
 declare("select_scalar", RuntimeError, "index_select(): Index to scalar can have only 1 value, got {count} value(s)")
 declare("add_vector", IndexError, "index_add_(): Index is supposed to be a vector, but got dim: {ndim} with type: {kind} and size: {size}")
 declare("add_index_dtype", RuntimeError, "index_add_(): Expected dtype int32/int64 for index but got: {kind}")
@@ -200,7 +201,7 @@ def scalar_for(array: np.ndarray, value: Any) -> np.ndarray:
 
 
 def _fill_radius(places: Any) -> Any:
-    """How far the filled-in number is from the one that the nominal dtype holds, at the places that ``places(values)`` marks in the result."""
+    """How far the filled-in number is from the one that the nominal dtype holds, at the places that ``places(values)`` marks."""
 
     def radius(values: list[Any], radii: list[Any], results: list[np.ndarray], nominal: Any) -> Any:
         filled = places(values, results[0].shape)
@@ -219,7 +220,7 @@ def _fill_radius(places: Any) -> Any:
 
 
 def _integers(input: np.ndarray, indices: Any) -> dict[int, np.ndarray]:
-    """dim of the input → broadcast integer index; masks are turned into the places where they hold, None leaves a dim out. Raises torch's errors."""
+    """dim of the input → broadcast integer index; masks become the places where they hold, None leaves a dim out. Raises torch's errors."""
     found: dict[int, np.ndarray] = {}
     dim = 0
     for index in indices:
@@ -253,7 +254,7 @@ def _key(input: np.ndarray, arrays: dict[int, np.ndarray]) -> tuple[Any, ...]:
 
 
 def _replaced(input: np.ndarray, arrays: dict[int, np.ndarray]) -> tuple[int, tuple[int, ...]]:
-    """How many dims stand before the indexed ones in the result (indexed dims that are not neighbours go to the front), and the other dims in order."""
+    """How many dims stand before the indexed ones in the result (which go to its front if they are no neighbours), and the other dims."""
     dims = sorted(arrays)
     others = tuple([d for d in range(input.ndim) if d not in arrays])
     adjacent = dims == list(range(dims[0], dims[-1] + 1))
@@ -430,7 +431,7 @@ def getitem(input: Tensor, key: Any) -> Tensor:
     return TABLE["_alias"].public(input) if viewed is input else viewed
 
 
-Tensor.__getitem__ = getitem  # type: ignore[attr-defined]
+Tensor.__getitem__ = getitem  # type: ignore[misc]
 
 
 def _parts(key: Any) -> tuple[Any, ...]:
@@ -443,7 +444,9 @@ def _parts(key: Any) -> tuple[Any, ...]:
         and any(part is None or part is ... or isinstance(part, (Tensor, list, tuple, slice)) for part in key)
     ):
         warnings.warn(
-            "Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use x[tuple(seq)] instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which will result either in an error or a different result",
+            "Using a non-tuple sequence for multidimensional indexing is deprecated and will be changed in pytorch 2.9; use "
+            "x[tuple(seq)] instead of x[seq]. In pytorch 2.9 this will be interpreted as tensor index, x[torch.tensor(seq)], which "
+            "will result either in an error or a different result",
             stacklevel=3,
         )
         return tuple(key)
@@ -551,7 +554,7 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
     TABLE["index_put"].inplace_public(viewed, tuple(indices), view(value, value._data.shape[ones:]) if ones else value, False)
 
 
-Tensor.__setitem__ = setitem  # type: ignore[attr-defined]
+Tensor.__setitem__ = setitem  # type: ignore[index]
 
 
 def _as_value(input: Tensor, value: Any) -> Tensor:
@@ -664,7 +667,7 @@ def _check_scatter(name: str, input: np.ndarray, dim: int, index: np.ndarray, sr
     vjp=dict(input=lambda grad, dim, index: scatter(grad, dim, index, 0), src=lambda grad, dim, index: gather(grad, dim, index)),
 )
 def _scatter_tensor(input, dim, index, src):
-    return _scattered(input, _check_scatter("scatter", input, dim, index, src), index, *_lines(src), _assign)
+    return _scattered(input, _check_scatter("scatter", input, dim, index, src), index, _lines(src)[0], _assign)
 
 
 def _scatter_places(values, shape):
@@ -688,7 +691,7 @@ def _scatter_value(input, dim, index, value):
     return _scattered(input, _check_along("scatter", input, dim, index, None), index, scalar_for(input, value), _assign)
 
 
-scatter = TABLE["scatter"].public
+scatter: Any = TABLE["scatter"].public
 
 
 def _scatter_add_ulps(input, dim, index, src):
@@ -696,7 +699,7 @@ def _scatter_add_ulps(input, dim, index, src):
 
 
 def _scatter_add_scale(input, dim, index, src):
-    return _scattered(np.abs(input), wrap_dim(dim, input.ndim), index, *_lines(np.abs(src)), np.add.at)
+    return _scattered(np.abs(input), wrap_dim(dim, input.ndim), index, _lines(np.abs(src))[0], np.add.at)
 
 
 @op(
@@ -712,7 +715,7 @@ def _scatter_add_scale(input, dim, index, src):
     vjp=dict(input=lambda grad: grad, src=lambda grad, dim, index: gather(grad, dim, index)),
 )
 def scatter_add(input, dim, index, src):
-    return _scattered(input, _check_scatter("scatter_add", input, dim, index, src), index, *_lines(src), np.add.at)
+    return _scattered(input, _check_scatter("scatter_add", input, dim, index, src), index, _lines(src)[0], np.add.at)
 
 
 @op(composite=True, tensors=("input", "indices"))
@@ -754,6 +757,11 @@ def index_select(input, dim, index):
     return out if input.ndim else out.reshape(())
 
 
+def _slices(dim: int, index: np.ndarray) -> tuple[Any, ...]:
+    """numpy's key for the slices along ``dim`` that the index names."""
+    return (*[slice(None)] * dim, index.reshape(-1))
+
+
 def _sources(grad: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """The gradient of what was written slice by slice."""
     if not source._data.ndim:
@@ -783,7 +791,7 @@ def _index_added(input: np.ndarray, dim: int, index: np.ndarray, source: np.ndar
     out = np.array(input, order="C")
     (whole,) = _lines(out)
     shape = (*whole.shape[:dim], index.size, *whole.shape[dim + 1 :])
-    np.add.at(whole, (*[slice(None)] * dim, index.reshape(-1)), source.reshape(shape))
+    np.add.at(whole, _slices(dim, index), source.reshape(shape))
     return out
 
 
@@ -854,7 +862,7 @@ def index_copy(input, dim, index, source):
     (whole,) = _lines(out)
     size = whole.shape[dim]
     _check_bounds(index, size, lambda i: error("copy_bounds", index=i, dim=dim, size=size))
-    whole[(*[slice(None)] * dim, index.reshape(-1))] = source.reshape((*whole.shape[:dim], index.size, *whole.shape[dim + 1 :]))
+    whole[_slices(dim, index)] = source.reshape((*whole.shape[:dim], index.size, *whole.shape[dim + 1 :]))
     return out
 
 
@@ -868,7 +876,7 @@ def _filled(input: np.ndarray, dim: int, index: np.ndarray, value: Any) -> np.nd
     (whole,) = _lines(out)
     size = whole.shape[dim]
     _check_bounds(index, size, _bounds_error("index_bounds", dim, size), lowest=-size)
-    whole[(*[slice(None)] * dim, index.reshape(-1))] = value
+    whole[_slices(dim, index)] = value
     return out
 
 
@@ -914,7 +922,7 @@ def _index_fill_tensor(input, dim, index, value):
     return _filled(input, dim, index, _zero_d("index_fill", value, input.dtype))
 
 
-index_fill = TABLE["index_fill"].public
+index_fill: Any = TABLE["index_fill"].public
 
 # --- masks ------------------------------------------------------------------------------------------------------------
 
@@ -958,7 +966,7 @@ def _masked_fill_tensor(input, mask, value):
     return _mask_filled(input, mask, _zero_d("masked_fill", value, input.dtype))
 
 
-masked_fill = TABLE["masked_fill"].public
+masked_fill: Any = TABLE["masked_fill"].public
 
 
 def _masked_select_vjp(grad: Tensor, input: Tensor, mask: Tensor) -> Tensor:
@@ -1138,7 +1146,7 @@ def _sort_stable(input, *, stable, dim=-1, descending=False):
     return _sorted(input, dim, descending)
 
 
-sort = TABLE["sort"].public
+sort: Any = TABLE["sort"].public
 
 
 @op(composite=True)

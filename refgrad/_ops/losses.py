@@ -19,6 +19,7 @@ from refgrad._dispatch import broadcast_shapes, no_kernel
 from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
+from refgrad._grad_mode import GRAD, MODE
 from refgrad._ops.activation import F, _logistic, log_sigmoid_array
 from refgrad._ops.binary import _div_number
 from refgrad._ops.comparison import where
@@ -54,6 +55,11 @@ declare("nll_multi_target", RuntimeError, "0D or 1D target tensor expected, mult
 declare("nll_weight", RuntimeError, _CLASSES)
 declare("nll2d_weight", RuntimeError, "weight tensor should be defined either for all or no classes")
 declare("nll_weight_dtype", RuntimeError, "expected scalar type {input} but found {weight}")
+declare(
+    "nll_weight_grad",
+    RuntimeError,
+    "The function '{function}' is not differentiable with respect to argument 'weight'. This input cannot have requires_grad True.",
+)
 declare("nll_bounds", IndexError, "Target {target} is out of bounds.")
 declare("nll2d_size", RuntimeError, "size mismatch (got input: {input} , target: {target}")
 declare("cross_entropy_target", RuntimeError, "Expected floating point type for target with class probabilities, got {dtype}")
@@ -753,6 +759,8 @@ def _nll(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int
         raise error("nll_dims")
     if len(shape) > 1 and targets[:1] != shape[:1]:
         raise error("nll_batch", input=shape[0], target=targets[0])
+    if weight is not None and weight.requires_grad and MODE.mode == GRAD and not MODE.inference:
+        raise error("nll_weight_grad", function="nll_loss2d_forward" if len(shape) > 2 else "nll_loss_forward")
     if len(shape) <= 2:
         return _nll_loss(input, target, weight, reduction, ignore_index)
     if len(shape) == 4:

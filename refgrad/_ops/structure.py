@@ -83,7 +83,7 @@ def _check_fill(input, value_tensor):
         raise error("fill_value_dims", ndim=value_tensor._data.ndim)
 
 
-@op(name="fill", promote="none", checks_overlap=False, inplace=True, method=False, node="1", inplace_node="3", tensor_only=("value_tensor",), check=_check_fill,
+@op(name="fill", promote="none", inplace=True, method=False, node="1", inplace_node="3", tensor_only=("value_tensor",), check=_check_fill,
     vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), value_tensor=lambda grad: grad.sum()))  # fmt: skip
 def _fill_tensor(input, value_tensor):
     return laid_out(np.full_like(input, value_tensor.astype(input.dtype)), [input])

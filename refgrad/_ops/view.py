@@ -1,7 +1,7 @@
 """Views, which share storage and version counter with what they view, and the copies that only rearrange elements.
 
 A forward makes its view by numpy's indexing where that gives torch's strides and offset, otherwise by ``strided``. Gradients of views are
-views of gradients, or go into zeros (``_select_backward`` and its like are ops of their own, as in torch, so that they have derivatives too).
+views of gradients, or go into zeros (``_select_backward`` and its like are ops of their own, as in torch: they have derivatives too).
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def memory(array: np.ndarray) -> np.ndarray:
 
 
 def strided(array: np.ndarray, shape: Any, strides: Any, offset: int = 0) -> np.ndarray:
-    """A view of the memory of ``array``: strides and offset in bytes, the offset from its first element. The memory must be large enough."""
-    if array.flags.c_contiguous and array.size:
+    """A view of the memory of ``array``, which must be large enough: strides and offset in bytes, the offset from its first element."""
+    if array.flags.c_contiguous and array.size and 0 not in shape:
         return np.ndarray(shape, array.dtype, array, offset, strides)
     whole = memory(array)
     start = offset + address(array) - address(whole) if whole.size else 0
@@ -283,7 +283,7 @@ def unflatten(input, dim, sizes):
     try:
         inner = infer_size(sizes, shape[dim])
     except RuntimeError as e:
-        if e.key != "reshape_size":
+        if getattr(e, "key", None) != "reshape_size":
             raise error("unflatten_unexpected", problem=e) from None
         raise error("unflatten_sizes", sizes=list(sizes), dim=dim, size=shape[dim]) from None
     return view(input, (*shape[:dim], *inner, *shape[dim + 1 :]))
@@ -400,7 +400,7 @@ def _squeeze_dims(input, dim):
     return input.squeeze(tuple([d for d in dims if input.shape[d] == 1])) if input.ndim else input[...]
 
 
-squeeze = TABLE["squeeze"].public
+squeeze: Any = TABLE["squeeze"].public
 
 # --- order of dims ----------------------------------------------------------------------------------------------------
 
@@ -485,7 +485,9 @@ def _reversed_dims(input: Tensor) -> Tensor:
     ndim = input._data.ndim
     if ndim not in (0, 2):
         warnings.warn(
-            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a future release.",
+            "The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in "
+            "a future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*torch.arange(x.ndim - 1, -1, -1))` to "
+            "reverse the dimensions of a tensor.",
             stacklevel=2,
         )
     return permute(input, tuple(range(ndim - 1, -1, -1)))
@@ -499,10 +501,10 @@ def _conjugate_transpose(input: Tensor) -> Tensor:
     return transpose(input, 0, 1) if input._data.ndim else permute(input, ())
 
 
-Tensor.H = property(_conjugate_transpose)
-Tensor.T = property(_reversed_dims)
-Tensor.mT = property(lambda self: _matrix_transpose(self, "mT"))
-Tensor.mH = property(lambda self: _matrix_transpose(self, "mH"))
+Tensor.H = property(_conjugate_transpose)  # type: ignore[attr-defined]
+Tensor.T = property(_reversed_dims)  # type: ignore[attr-defined]
+Tensor.mT = property(lambda self: _matrix_transpose(self, "mT"))  # type: ignore[attr-defined]
+Tensor.mH = property(lambda self: _matrix_transpose(self, "mH"))  # type: ignore[attr-defined]
 
 # --- select, slice ----------------------------------------------------------------------------------------------------
 
@@ -774,7 +776,7 @@ def as_strided(input, size, stride, storage_offset=None):
 
 
 def _as_strided_backward(grad: Tensor, size: Any, stride: Any, storage_offset: int | None, input_geometry: Any) -> Tensor:
-    """Adds the gradient up by places in the storage, then reads it off where the input stands. Where input elements share a place, each gets its part."""
+    """Adds the gradient up by places in the storage, then reads it off where the input is; elements that share a place get equal parts."""
     shape, strides, offset = input_geometry
     start = offset if storage_offset is None else storage_offset
     if 0 in size or 0 in shape:
@@ -799,7 +801,8 @@ def _as_strided_backward(grad: Tensor, size: Any, stride: Any, storage_offset: i
 
 def _sum_repeated(grad: Tensor, size: Any, stride: Any) -> tuple[Tensor, list[int], list[int]]:
     """The gradient summed over the dims of stride 0, which name the same places, and without dims of size 1."""
-    sizes, strides = [], []
+    sizes: list[int] = []
+    strides: list[int] = []
     for d in range(len(size) - 1, -1, -1):
         if size[d] == 1:
             grad = squeeze(grad, d)
@@ -825,7 +828,7 @@ def _places(size: Any, stride: Any, start: int) -> Tensor:
 
 @op(composite=True, method=False, function=False)
 def as_contiguous_like(input, geometry):
-    """A fresh tensor laid out in memory like a tensor of that geometry, holding ``input``: what a write through a view sends its gradient through."""
+    """A fresh tensor laid out like one of that geometry, holding ``input``: what a write through a view sends its gradient through."""
     shape, strides, _ = geometry
     array = input._data
     if input.__class__ is ExactTensor:
@@ -985,14 +988,14 @@ def _interleaved_places(repeats: Tensor) -> Tensor:
     return make(np.repeat(np.arange(repeats._data.size), repeats._data))
 
 
-@op(promote="none", error="exact", inplace=True, vjp=dict(input=lambda grad, diagonal: tril(grad, diagonal)))
+@op(promote="none", error="exact", inplace=True, checks_overlap=False, vjp=dict(input=lambda grad, diagonal: tril(grad, diagonal)))
 def tril(input, diagonal=0):
     if input.ndim < 2:
         raise error("triangle_ndim", name="tril")
     return np.ascontiguousarray(np.tril(input, diagonal))
 
 
-@op(promote="none", error="exact", inplace=True, vjp=dict(input=lambda grad, diagonal: triu(grad, diagonal)))
+@op(promote="none", error="exact", inplace=True, checks_overlap=False, vjp=dict(input=lambda grad, diagonal: triu(grad, diagonal)))
 def triu(input, diagonal=0):
     if input.ndim < 2:
         raise error("triangle_ndim", name="triu")

@@ -47,7 +47,7 @@ class Optimizer:
                     p.grad = None
                     continue
                 if p.grad.grad_fn is not None:
-                    p.grad = p.grad.detach()
+                    p.grad.detach_()
                 else:
                     p.grad.requires_grad_(False)
                 p.grad.zero_()

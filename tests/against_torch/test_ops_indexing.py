@@ -1,4 +1,4 @@
-"""Indexing and the ops that pick, write and sort by index, against torch: values, layouts, gradients, what is saved, in-place forms, errors."""
+"""Indexing and the ops that pick, write and sort by index: values, layouts, gradients, what is saved, in-place forms, errors."""
 
 import numpy as np
 import pytest
@@ -175,7 +175,7 @@ def test_writing_by_index_does_what_torch_does(name):
                 assert_same(call, x, values(dtype, (2, 3, 4), seed=9), label=f"{name}, {dtype}, {layout}, {form.__name__}", exact=exact)
 
 
-# torch's formula for alpha multiplies by a number with a node of its own, and its scatter has no gradient for a source larger than the index
+# torch's formula for alpha multiplies by a number with a node of its own; its scatter has no gradient for a source larger than the index
 @pytest.mark.parametrize("name", [n for n in WRITES if n not in ("index_add alpha", "scatter from part of a source")])
 def test_the_gradient_of_a_write_has_the_derivative_and_the_node_that_torch_gives_it(name):
     call = lambda t, x, s: WRITES[name](t, x, s, _out_of_place)  # noqa: E731
@@ -406,20 +406,20 @@ def test_a_write_that_is_refused_says_so_and_changes_nothing(statement):
 
 #: what is written to between an op and its backward: torch's error says whether the op had saved it
 SAVED = {
-    "gather keeps its input": lambda t, y, i, l: (y.gather(0, l), y.mul_(2)),
-    "take keeps its input": lambda t, y, i, l: (y.take(i), y.mul_(2)),
-    "masked_select keeps its input": lambda t, y, i, l: (y.masked_select(y > 0), y.mul_(2)),
-    "indexing keeps no input": lambda t, y, i, l: (y[i], y.mul_(2)),
-    "indexing keeps its index": lambda t, y, i, l: (y[i], i.add_(1)),
-    "index_select keeps its index": lambda t, y, i, l: (y.index_select(0, i), i.add_(1)),
-    "index_select keeps no input": lambda t, y, i, l: (y.index_select(0, i), y.mul_(2)),
-    "sort keeps no input": lambda t, y, i, l: (y.sort()[0], y.mul_(2)),
-    "index_add keeps its source": lambda t, y, i, l: (t.zeros(2, 3, 4).index_add(0, i[:2], y), y.mul_(2)),
-    "index_put keeps no values": lambda t, y, i, l: (t.zeros(2, 3, 4).index_put((i[:2],), y), y.mul_(2)),
-    "scatter keeps no source": lambda t, y, i, l: (t.zeros(2, 3, 4).scatter(0, l, y), y.mul_(2)),
-    "scatter keeps its index": lambda t, y, i, l: (t.zeros(2, 3, 4).scatter(0, l, y), l.add_(1)),
-    "put keeps its source": lambda t, y, i, l: (t.zeros(2, 3, 4).put(i, s := y[0, 0, :3] * 1), s.mul_(2)),
-    "masked_fill keeps its mask": lambda t, y, i, l: (y.masked_fill(m := y > 0, 1.0), m.logical_not_()),
+    "gather keeps its input": lambda t, y, i, k: (y.gather(0, k), y.mul_(2)),
+    "take keeps its input": lambda t, y, i, k: (y.take(i), y.mul_(2)),
+    "masked_select keeps its input": lambda t, y, i, k: (y.masked_select(y > 0), y.mul_(2)),
+    "indexing keeps no input": lambda t, y, i, k: (y[i], y.mul_(2)),
+    "indexing keeps its index": lambda t, y, i, k: (y[i], i.add_(1)),
+    "index_select keeps its index": lambda t, y, i, k: (y.index_select(0, i), i.add_(1)),
+    "index_select keeps no input": lambda t, y, i, k: (y.index_select(0, i), y.mul_(2)),
+    "sort keeps no input": lambda t, y, i, k: (y.sort()[0], y.mul_(2)),
+    "index_add keeps its source": lambda t, y, i, k: (t.zeros(2, 3, 4).index_add(0, i[:2], y), y.mul_(2)),
+    "index_put keeps no values": lambda t, y, i, k: (t.zeros(2, 3, 4).index_put((i[:2],), y), y.mul_(2)),
+    "scatter keeps no source": lambda t, y, i, k: (t.zeros(2, 3, 4).scatter(0, k, y), y.mul_(2)),
+    "scatter keeps its index": lambda t, y, i, k: (t.zeros(2, 3, 4).scatter(0, k, y), k.add_(1)),
+    "put keeps its source": lambda t, y, i, k: (t.zeros(2, 3, 4).put(i, s := y[0, 0, :3] * 1), s.mul_(2)),
+    "masked_fill keeps its mask": lambda t, y, i, k: (y.masked_fill(m := y > 0, 1.0), m.logical_not_()),
 }
 
 

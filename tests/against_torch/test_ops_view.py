@@ -1,4 +1,4 @@
-"""Every view, and every copy that only rearranges elements, against torch: values, strides, offsets, bases, gradients, errors, writes through views."""
+"""Every view, and every copy that only rearranges elements: values, strides, offsets, bases, gradients, errors, writes through views."""
 
 import numpy as np
 import pytest

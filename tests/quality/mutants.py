@@ -1,450 +1,417 @@
-"""Defects planted in real torch, in a worker process of their own: is the tester any good?
+"""Defects planted in real torch: is the tester any good?
 
-Each mutant says which op and facet the tool must name. ``python -m tests.quality.mutants --list`` prints them; ``nox -s quality`` runs every one under
-three seeds and prints the kill matrix. A mutant is a subject like any other: ``--subject tests.quality.mutants:NAME``.
+Each says which op and facet the tool must name. A mutant is a subject like any other: ``conformance run --subject tests.quality.mutants:exp_in_single``.
+``nox -s quality`` runs all of them under three seeds and prints who was caught when.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import torch
 
-from conformance.subjects.eager_torch import EagerTorch
-
-F = torch.nn.functional
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """A defect: the op and the facet that a new cause must name, and what plants it."""
-
-    op: str
-    facet: str
-    plant: Callable[[], None]
-    what: str
-
-
-MUTANTS: Final[dict[str, Mutant]] = {}
+from tests.quality.planting import (
+    MUTANTS,
+    Function,
+    Planted,
+    leaves_below,
+    mutant,
+    patch,
+    replace,
+    wrong_gradient,
+    wrong_result,
+    wrong_value,
+)
 
 
-def mutant(op: str, facet: str, what: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    def declare(plant: Callable[[], None]) -> Callable[[], None]:
-        MUTANTS[plant.__name__] = Mutant(op, facet, plant, what)
-        return plant
-
-    return declare
+def unplanted(device: str) -> Planted:
+    """The control: the same subject without a defect."""
+    return Planted(device)
 
 
-def __getattr__(name: str) -> Any:
-    """``tests.quality.mutants:NAME`` is a subject: making it plants the defect in this process."""
-    if name not in MUTANTS:
-        raise AttributeError(name)
-
-    def make(device: str) -> EagerTorch:
-        engine = EagerTorch(device)
-        MUTANTS[name].plant()
-        return engine
-
-    return make
+# --- values -----------------------------------------------------------------------------------------------------------------
 
 
-# --- ways to plant ----------------------------------------------------------------------------------------------------------
-
-_DUNDERS: Final = {
-    "add": ("__add__", "__radd__"), "sub": ("__sub__",), "mul": ("__mul__", "__rmul__"), "div": ("__truediv__",), "pow": ("__pow__",),
-    "matmul": ("__matmul__",), "remainder": ("__mod__",), "floor_divide": ("__floordiv__",), "neg": ("__neg__",), "abs": ("__abs__",),
-}  # fmt: skip
+@mutant("exp", "value", "values", "float64 is computed in float32")
+def exp_in_single() -> None:
+    wrong_value("exp", lambda x: x.float().exp() if x.dtype is torch.float64 else None)
 
 
-def replace(op: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Wraps every out-of-place spelling of the op."""
-    for place in (torch, F, torch.Tensor, torch.linalg):
-        names = (op, *(_DUNDERS.get(op, ()) if place is torch.Tensor else ()))
-        for name in names:
-            if (original := getattr(place, name, None)) is not None:
-                setattr(place, name, wrap(original))
-
-
-def wrong_value(op: str, change: Callable[..., None]) -> None:
-    """After the op, ``change(output, *arguments)`` edits its memory; no version tells."""
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            out = original(*args, **kwargs)
-            if isinstance(out, torch.Tensor) and out.is_floating_point() and out.numel():
-                with torch.no_grad():
-                    change(out.detach().data, *args)
-            return out
-
-        return wrapped
-
-    replace(op, wrap)
-
-
-def wrong_gradient(op: str, change: Callable[[tuple[Any, ...], Any], tuple[Any, ...]]) -> None:
-    """The op's node sends ``change(gradients, node)`` in place of its gradients."""
-
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            out = original(*args, **kwargs)
-            if isinstance(out, torch.Tensor) and out.grad_fn is not None:
-                out.grad_fn.register_hook(lambda sent, _: change(sent, args))
-            return out
-
-        return wrapped
-
-    replace(op, wrap)
-
-
-def _scaled(sent: tuple[Any, ...], factor: float) -> tuple[Any, ...]:
-    return tuple(None if g is None else g * factor for g in sent)
-
-
-# --- values -------------------------------------------------------------------------------------------------------------------
-
-
-@mutant("exp", "value", "relative error of 1e-5")
-def exp_off() -> None:
-    wrong_value("exp", lambda out, *_: out.mul_(1 + 1e-5) if out.dtype.itemsize > 2 else out.mul_(1.05))
-
-
-@mutant("log1p", "value", "computed as log(1 + x) rounded in between")
+@mutant("log1p", "value", "values", "computed as log(1 + x)")
 def log1p_naive() -> None:
-    wrong_value("log1p", lambda out, x, *_: out.copy_((x.detach() + 1.0).to(out.dtype).log()))
+    wrong_value("log1p", lambda x: (x + 1.0).log())
 
 
-@mutant("sqrt", "value", "four ulps too large")
-def sqrt_off() -> None:
-    wrong_value("sqrt", lambda out, *_: out.mul_(1 + 8 * torch.finfo(out.dtype).eps))
-
-
-@mutant("sum", "value", "the last element of the input is left out of a full sum of three or more")
+@mutant("sum", "value", "values", "a full sum of three or more elements leaves the last one out")
 def sum_short() -> None:
-    def change(out: Any, x: Any, *_: Any) -> None:
-        if out.ndim == 0 and x.numel() > 2:
-            out.sub_(x.detach().reshape(-1)[-1].to(out.dtype))
-
-    wrong_value("sum", change)
+    wrong_value("sum", lambda x, **kwargs: x.reshape(-1)[:-1].sum() if not kwargs and x.numel() > 2 else None)
 
 
-@mutant("mean", "value", "divides by n - 1")
+@mutant("mean", "value", "values", "a full mean divides by n - 1")
 def mean_unbiased() -> None:
-    wrong_value("mean", lambda out, x, *_: out.mul_(x.numel() / (x.numel() - 1)) if out.ndim == 0 and x.numel() > 1 else None)
+    wrong_value("mean", lambda x, **kwargs: x.sum() / (x.numel() - 1) if not kwargs and x.numel() > 1 else None)
 
 
-@mutant("softmax", "value", "not normalized at one element")
-def softmax_off() -> None:
-    wrong_value("softmax", lambda out, *_: out.reshape(-1)[:1].mul_(1.25))
+@mutant("softmax", "value", "values", "the maximum is not subtracted: large inputs overflow")
+def softmax_overflows() -> None:
+    def formula(x: Any, dim: int) -> Any:
+        powers = (x.float() if x.dtype.itemsize < 4 else x).exp()
+        return powers / powers.sum(dim, keepdim=True)
+
+    wrong_value("softmax", formula)
 
 
-@mutant("mm", "value", "one product is missing")
+@mutant("mm", "value", "values", "the last product of every sum is missing")
 def mm_short() -> None:
-    def change(out: Any, a: Any, b: Any, *_: Any) -> None:
-        if a.shape[1]:
-            out[0, 0] -= (a.detach()[0, -1] * b.detach()[-1, 0]).to(out.dtype)
-
-    wrong_value("mm", change)
+    wrong_value("mm", lambda a, b: a[:, :-1].mm(b[:-1]) if a.shape[1] else None)
 
 
-@mutant("remainder", "value", "the sign of the dividend, as fmod")
-def remainder_fmod() -> None:
-    wrong_value("remainder", lambda out, a, b, *_: out.copy_(torch.fmod(torch.as_tensor(a).detach(), torch.as_tensor(b).detach()).to(out.dtype)))
+@mutant("remainder", "value", "values", "the sign of the dividend, as fmod has it")
+def remainder_as_fmod() -> None:
+    wrong_value("remainder", lambda a, b: torch.fmod(torch.as_tensor(a), b))
 
 
-@mutant("clamp", "value", "an element at the lower bound is moved")
-def clamp_bound() -> None:
-    wrong_value("clamp", lambda out, *_: out.masked_fill_(out == -1.0, -0.75))
+@mutant("clamp", "value", "values", "NaN becomes the lower bound")
+def clamp_swallows_nan() -> None:
+    wrong_value("clamp", lambda x, min=None, max=None: torch.where(x.isnan(), max if min is None else min, x.clamp(min, max)))
 
 
-@mutant("cumsum", "value", "the last position repeats the one before")
+@mutant("cumsum", "value", "values", "the last position repeats the one before")
 def cumsum_stuck() -> None:
-    def change(out: Any, x: Any, dim: int = 0, *_: Any) -> None:
-        if out.ndim and out.shape[dim] > 1:
+    def formula(x: Any, dim: int) -> Any:
+        out = x.cumsum(dim)
+        if x.ndim and x.shape[dim] > 1:
             out.select(dim, -1).copy_(out.select(dim, -2).clone())
-
-    wrong_value("cumsum", change)
-
-
-@mutant("atan2", "value", "the quadrant is lost")
-def atan2_quadrant() -> None:
-    wrong_value("atan2", lambda out, a, b, *_: out.copy_((a.detach() / b.detach()).atan().to(out.dtype)))
-
-
-@mutant("log_softmax", "value", "shifted by half a percent")
-def log_softmax_shift() -> None:
-    wrong_value("log_softmax", lambda out, *_: out.mul_(1.03125))
-
-
-# --- gradients ----------------------------------------------------------------------------------------------------------------
-
-
-@mutant("mul", "grad", "the second operand's gradient has the wrong sign")
-def mul_sign() -> None:
-    def change(sent: tuple[Any, ...], _: Any) -> tuple[Any, ...]:
-        return (sent[0], None if sent[1] is None else -sent[1])
-
-    wrong_gradient("mul", change)
-
-
-@mutant("tanh", "grad", "relative error of 1e-3 (5 % in half precision)")
-def tanh_grad() -> None:
-    wrong_gradient("tanh", lambda sent, _: tuple(g * (1.001 if g.dtype.itemsize > 2 else 1.05) for g in sent))
-
-
-@mutant("relu", "grad", "the gradient at 0 is 1")
-def relu_at_zero() -> None:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(x: Any, *args: Any, **kwargs: Any) -> Any:
-            out = original(x, *args, **kwargs)
-            if out.grad_fn is not None:
-                zero = x.detach() == 0
-                out.grad_fn.register_hook(lambda sent, arrived: (torch.where(zero, arrived[0], sent[0]),))
-            return out
-
-        return wrapped
-
-    replace("relu", wrap)
-
-
-@mutant("sigmoid", "grad", "s instead of s (1 - s)")
-def sigmoid_grad() -> None:
-    wrong_gradient("sigmoid", lambda sent, _: _scaled(sent, 1.25))
-
-
-@mutant("maximum", "grad", "a tie sends everything to the first operand")
-def maximum_tie() -> None:
-    def change(sent: tuple[Any, ...], args: Any) -> tuple[Any, ...]:
-        a, b = sent
-        tie = (args[0] == args[1]).to((a if a is not None else b).dtype)
-        first = None if a is None else a * (1 + tie.reshape(tie.shape)) if a.shape == tie.shape else a
-        second = None if b is None else b * (1 - tie) if b.shape == tie.shape else b
-        return (first, second)
-
-    wrong_gradient("maximum", change)
-
-
-@mutant("index_select", "grad", "a repeated index overwrites instead of adding")
-def index_select_repeat() -> None:
-    wrong_gradient("index_select", lambda sent, _: tuple(None if g is None else g.clamp(-0.5, 0.5) for g in sent))
-
-
-@mutant("prod", "grad", "off by one percent")
-def prod_grad() -> None:
-    wrong_gradient("prod", lambda sent, _: _scaled(sent, 1.0625))
-
-
-@mutant("where", "grad", "the other branch's gradient is lost")
-def where_grad() -> None:
-    wrong_gradient("where", lambda sent, _: tuple(None if g is None else (g * 0 if i == len(sent) - 1 else g) for i, g in enumerate(sent)))
-
-
-@mutant("var", "grad", "as if divided by n")
-def var_grad() -> None:
-    wrong_gradient("var", lambda sent, _: _scaled(sent, 0.75))
-
-
-@mutant("gather", "grad", "half of it")
-def gather_grad() -> None:
-    wrong_gradient("gather", lambda sent, _: _scaled(sent, 0.5))
-
-
-# --- accumulation and the graph ---------------------------------------------------------------------------------------------
-
-
-def _around_backward(change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    torch.Tensor.backward = change(torch.Tensor.backward)  # type: ignore[method-assign]
-
-
-@mutant("backward", "accumulation", "the second backward overwrites .grad")
-def backward_overwrites() -> None:
-    """Every leaf forgets what it held; the tool keeps its own list of leaves, so a registry is kept here."""
-    leaves: list[Any] = []
-    original = torch.Tensor.requires_grad_
-
-    def requires_grad_(self: Any, requires_grad: bool = True) -> Any:
-        leaves.append(self)
-        del leaves[:-40]
-        return original(self, requires_grad)
-
-    def change(backward: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
-            held = [x for x in leaves if x.grad is not None]
-            with torch.no_grad():
-                for x in held:
-                    x.grad.data.zero_()
-            backward(self, *args, **kwargs)
-
-        return wrapped
-
-    torch.Tensor.requires_grad_ = requires_grad_  # type: ignore[method-assign, assignment]
-    _around_backward(change)
-
-
-@mutant("backward", "error", "the graph is never freed: a second backward succeeds")
-def never_frees() -> None:
-    def change(backward: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(self: Any, gradient: Any = None, retain_graph: Any = None, create_graph: bool = False, inputs: Any = None) -> None:
-            backward(self, gradient, True, create_graph, inputs)
-
-        return wrapped
-
-    _around_backward(change)
-
-
-@mutant("retain_grad", "requires_grad", "retain_grad does nothing")
-def retain_nothing() -> None:
-    def retain_grad(self: Any) -> None:
-        if not self.requires_grad:
-            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-
-    torch.Tensor.retain_grad = retain_grad  # type: ignore[method-assign]
-
-
-# --- state ----------------------------------------------------------------------------------------------------------------------
-
-
-@mutant("detach", "aliasing", "detach copies")
-def detach_copies() -> None:
-    original = torch.Tensor.detach
-    inside = []
-
-    def detach(self: Any) -> Any:
-        out = original(self)
-        if inside or not self.requires_grad:
-            return out
         return out
 
-    def copying(self: Any) -> Any:
-        return original(self).clone()
-
-    torch.Tensor.detach = detach  # type: ignore[method-assign]
-    EagerTorch.bits = _bits_with(original)  # type: ignore[method-assign]
-    torch.Tensor.detach = copying  # type: ignore[method-assign]
+    wrong_value("cumsum", formula)
 
 
-def _bits_with(detach: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    """The harness reads through the original detach."""
-    import ml_dtypes
-
-    def bits(self: Any, tensor: Any) -> Any:
-        tensor = detach(tensor)
-        if tensor.dtype is torch.bfloat16:
-            return tensor.view(torch.int16).numpy(force=True).copy().view(ml_dtypes.bfloat16)
-        return tensor.numpy(force=True).copy()
-
-    return bits
+@mutant("gelu", "value", "values", "approximate='tanh' is ignored")
+def gelu_never_approximates() -> None:
+    wrong_value("gelu", lambda x, **kwargs: torch.nn.functional.gelu(x))
 
 
-@mutant("mul", "version", "mul_ does not bump the version")
+@mutant("round", "value", "values", "halves go away from zero, not to even")
+def round_half_away() -> None:
+    wrong_value("round", lambda x: torch.where(x.frac().abs() == 0.5, x + x.sign() / 2, x.round()))
+
+
+@mutant("scatter_add", "value", "values", "of several sources for one place only the last is added")
+def scatter_add_races() -> None:
+    wrong_value("scatter_add", lambda x, dim, index, source: x + torch.zeros_like(x).scatter(dim, index, source))
+
+
+@mutant("setitem", "value", "values", "a negative index counts one too far")
+def setitem_off_by_one() -> None:
+    def wrap(original: Function) -> Function:
+        def setitem(x: Any, index: Any, value: Any) -> None:
+            if isinstance(index, int) and x.ndim and -x.shape[0] < index < 0:
+                index -= 1
+            original(x, index, value)
+
+        return setitem
+
+    patch(torch.Tensor, "__setitem__", wrap)
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------------
+
+
+@mutant("mul", "grad", "gradients", "a tensor times itself gets one of its two contributions")
+def mul_counts_once() -> None:
+    wrong_gradient("mul", lambda sent, arrived, out, a, b: (sent[0], None if a is b else sent[1]))
+
+
+@mutant("tanh", "grad", "gradients", "1 - x² in place of 1 - tanh(x)²")
+def tanh_of_input() -> None:
+    wrong_gradient("tanh", lambda sent, arrived, out, x: (arrived * (1 - x * x),))
+
+
+@mutant("relu", "grad", "gradients", "the gradient at 0 is 1")
+def relu_open_at_zero() -> None:
+    wrong_gradient("relu", lambda sent, arrived, out, x: (torch.where(x == 0, arrived, sent[0]),))
+
+
+@mutant("maximum", "grad", "gradients", "a tie sends everything to the first operand")
+def maximum_tie() -> None:
+    def formula(sent: Any, arrived: Any, out: Any, a: Any, b: Any) -> Any:
+        tie = a == b
+        first, second = (g is not None and g.shape == tie.shape for g in sent)
+        return (torch.where(tie, arrived, sent[0]) if first else sent[0], sent[1] * ~tie if second else sent[1])
+
+    wrong_gradient("maximum", formula)
+
+
+@mutant("index_select", "grad", "gradients", "of several gradients for one place only the last counts")
+def index_select_overwrites() -> None:
+    wrong_gradient("index_select", lambda sent, arrived, out, x, dim, index: (torch.zeros_like(x).index_copy(dim, index, arrived),))
+
+
+@mutant("prod", "grad", "gradients", "computed as product / x, which is NaN where an element is 0")
+def prod_divides() -> None:
+    def formula(sent: Any, arrived: Any, out: Any, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+        if dim is not None and not keepdim and x.ndim:
+            arrived, out = arrived.unsqueeze(dim), out.unsqueeze(dim)
+        return (arrived * out / x,)
+
+    wrong_gradient("prod", formula)
+
+
+@mutant("where", "grad", "gradients", "the second branch gets no gradient")
+def where_forgets() -> None:
+    wrong_gradient("where", lambda sent, *_: (sent[0], None if sent[1] is None else sent[1] * 0))
+
+
+@mutant("var", "grad", "gradients", "the correction is forgotten")
+def var_uncorrected() -> None:
+    def formula(sent: Any, arrived: Any, out: Any, x: Any, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Any:
+        count = x.numel() / max(out.numel(), 1)
+        return (sent[0] * ((count - correction) / max(count, 1)),)
+
+    wrong_gradient("var", formula)
+
+
+@mutant("mse_loss", "grad", "gradients", "the factor 2 is missing")
+def mse_halved() -> None:
+    wrong_gradient("mse_loss", lambda sent, *_, **__: (None if g is None else g / 2 for g in sent))
+
+
+@mutant("tril", "grad", "gradients", "the gradient is not masked")
+def tril_unmasked() -> None:
+    wrong_gradient("tril", lambda sent, arrived, *_: (arrived,))
+
+
+# --- bookkeeping: accumulation, the graph's life, hooks ---------------------------------------------------------------------
+
+
+def _with_held_gradients(accumulate: Callable[[Any, Any], Any]) -> None:
+    """Backward in place of the usual sum: a leaf that held ``held`` and got ``new`` has ``accumulate(held, new)`` as its ``.grad``."""
+
+    def wrap(original: Function) -> Function:
+        def backward(self: Any, *args: Any, create_graph: bool = False, **kwargs: Any) -> None:
+            holders = [] if create_graph else [(leaf, leaf.grad) for leaf in leaves_below(self) if leaf.grad is not None]
+            for leaf, _ in holders:
+                leaf.grad = None
+            try:
+                original(self, *args, create_graph=create_graph, **kwargs)
+            finally:
+                with torch.no_grad():
+                    for leaf, held in holders:
+                        leaf.grad = held if leaf.grad is None else accumulate(held, leaf.grad)
+
+        return backward
+
+    patch(torch.Tensor, "backward", wrap)
+
+
+@mutant("backward", "accumulation", "bookkeeping", "a second backward overwrites what .grad held")
+def backward_overwrites() -> None:
+    _with_held_gradients(lambda held, new: held.copy_(new))
+
+
+@mutant("backward", "grad_identity", "bookkeeping", "the sum is a new tensor: whoever kept .grad keeps the old one")
+def backward_replaces() -> None:
+    _with_held_gradients(lambda held, new: held + new)
+
+
+@mutant("backward", "error", "bookkeeping", "the graph is never freed: a second backward succeeds")
+def backward_never_frees() -> None:
+    def wrap(original: Function) -> Function:
+        return lambda self, gradient=None, retain_graph=None, create_graph=False, inputs=None: original(self, gradient, True, create_graph, inputs)
+
+    patch(torch.Tensor, "backward", wrap)
+
+
+@mutant("grad", "error", "bookkeeping", "an unused input gets zeros, asked or not")
+def grad_allows_unused() -> None:
+    def wrap(original: Function) -> Function:
+        def grad(*args: Any, **kwargs: Any) -> Any:
+            return original(*args, **kwargs) if "allow_unused" in kwargs else original(*args, **kwargs, materialize_grads=True)
+
+        return grad
+
+    patch(torch.autograd, "grad", wrap)
+
+
+@mutant("grad", "accumulation", "bookkeeping", "autograd.grad fills an empty .grad, too")
+def grad_accumulates() -> None:
+    def wrap(original: Function) -> Function:
+        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            found = original(outputs, inputs, *args, **kwargs)
+            for x, g in zip([inputs] if isinstance(inputs, torch.Tensor) else inputs, found, strict=True):
+                if x.is_leaf and x.grad is None and g is not None:
+                    x.grad = g.detach().clone()
+            return found
+
+        return grad
+
+    patch(torch.autograd, "grad", wrap)
+
+
+@mutant("retain_grad", "requires_grad", "bookkeeping", "retain_grad does nothing")
+def retain_grad_idle() -> None:
+    patch(torch.Tensor, "retain_grad", lambda original: lambda self: None if self.requires_grad else original(self))
+
+
+@mutant("hook", "error", "bookkeeping", "a hook may be set where no gradient will come")
+def hook_anywhere() -> None:
+    def wrap(original: Function) -> Function:
+        return lambda self, hook: original(self, hook) if self.requires_grad else torch.utils.hooks.RemovableHandle({})
+
+    patch(torch.Tensor, "register_hook", wrap)
+
+
+@mutant("remove_hook", "grad", "bookkeeping", "a removed hook still runs")
+def hook_stays() -> None:
+    patch(torch.utils.hooks.RemovableHandle, "remove", lambda original: lambda self: None)
+
+
+@mutant("requires_grad_", "error", "bookkeeping", "requires_grad_(False) on what is no leaf is ignored")
+def requires_grad_ignored() -> None:
+    def wrap(original: Function) -> Function:
+        return lambda self, flag=True: original(self, flag) if flag or self.is_leaf else self
+
+    patch(torch.Tensor, "requires_grad_", wrap)
+
+
+@mutant("zero_grad", "accumulation", "bookkeeping", "gradients are zeroed where they should become None")
+def zero_grad_keeps() -> None:
+    patch(torch.optim.Optimizer, "zero_grad", lambda original: lambda self, set_to_none=True: original(self, set_to_none=False))
+
+
+@mutant("mul", "version", "bookkeeping", "mul_ outside a graph does not count as a write")
 def mul_silent() -> None:
-    original = torch.Tensor.mul_
+    def wrap(original: Function) -> Function:
+        def mul_(self: Any, other: Any) -> Any:
+            recorded = self.requires_grad or (isinstance(other, torch.Tensor) and other.requires_grad)
+            if self.is_inference() or (recorded and torch.is_grad_enabled()):
+                return original(self, other)
+            original(self.data, other)
+            return self
 
-    def mul_(self: Any, other: Any) -> Any:
-        if self.requires_grad or (isinstance(other, torch.Tensor) and other.requires_grad) or self.is_inference():
-            return original(self, other)
-        original(self.data, other)
-        return self
+        return mul_
 
-    torch.Tensor.mul_ = mul_  # type: ignore[method-assign, assignment]
-
-
-@mutant("reshape", "requires_grad", "reshape of a contiguous tensor forgets the graph")
-def reshape_detached() -> None:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda x, *args, **kwargs: original(x, *args, **kwargs).detach()
-
-    replace("reshape", wrap)
+    patch(torch.Tensor, "mul_", wrap)
 
 
-@mutant("transpose", "strides", "transpose makes its result contiguous")
-def transpose_contiguous() -> None:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda x, *args: original(x, *args) if x.requires_grad else original(x, *args).contiguous()
-
-    replace("transpose", wrap)
+# --- state: aliasing, strides, dtype, shape, graph, errors ------------------------------------------------------------------
 
 
-@mutant("add", "dtype", "a half and a float give a half")
-def add_half() -> None:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
-            out = original(a, b, *args, **kwargs)
-            halves = [t for t in (a, b) if isinstance(t, torch.Tensor) and t.dtype in (torch.float16, torch.bfloat16)]
-            return out.to(halves[0].dtype) if halves and out.dtype not in (torch.float16, torch.bfloat16) else out
+def _copied(out: Any) -> Any:
+    return out if out.is_inference() or out.requires_grad else out.clone()
 
-        return wrapped
+
+@mutant("detach", "aliasing", "state", "detach copies")
+def detach_copies() -> None:
+    wrong_result("detach", _copied)
+
+
+@mutant("transpose", "aliasing", "state", "transpose copies where no gradient is needed")
+def transpose_copies() -> None:
+    wrong_result("transpose", _copied)
+
+
+@mutant("clone", "strides", "state", "the copy of a transposed tensor is contiguous")
+def clone_contiguous() -> None:
+    replace("clone", lambda original: lambda x: original(x, memory_format=torch.contiguous_format))
+
+
+@mutant("reshape", "requires_grad", "state", "reshape loses the graph")
+def reshape_detaches() -> None:
+    wrong_result("reshape", lambda out: out.detach() if out.requires_grad else out)
+
+
+@mutant("hypot", "is_leaf", "state", "the result is a fresh leaf")
+def hypot_leaf() -> None:
+    wrong_result("hypot", lambda out: out.detach().requires_grad_() if out.requires_grad else out)
+
+
+@mutant("square", "grad_fn", "state", "recorded as a product")
+def square_as_product() -> None:
+    replace("square", lambda original: lambda x: x * x if x.requires_grad else original(x))
+
+
+@mutant("add", "dtype", "state", "a half and a single give a half")
+def add_narrows() -> None:
+    halves = (torch.float16, torch.bfloat16)
+
+    def wrap(original: Function) -> Function:
+        def add(a: Any, b: Any, **kwargs: Any) -> Any:
+            out = original(a, b, **kwargs)
+            narrow = [x.dtype for x in (a, b) if isinstance(x, torch.Tensor) and x.dtype in halves]
+            return out.to(narrow[0]) if narrow and out.dtype is torch.float32 else out
+
+        return add
 
     replace("add", wrap)
 
 
-@mutant("sum", "error", "a dim that is out of range wraps around")
-def dim_wraps() -> None:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(x: Any, *args: Any, dim: Any = None, **kwargs: Any) -> Any:
-            if isinstance(dim, int) and x.ndim:
-                dim %= x.ndim
-            return original(x, *args, **kwargs) if dim is None else original(x, *args, dim=dim, **kwargs)
+@mutant("argmax", "dtype", "state", "indices are int32")
+def argmax_narrow() -> None:
+    wrong_result("argmax", lambda out: out.int())
 
-        return wrapped
+
+@mutant("unsqueeze", "shape", "state", "a negative dim counts without the new one")
+def unsqueeze_off_by_one() -> None:
+    replace("unsqueeze", lambda original: lambda x, dim: original(x, dim + x.ndim if -x.ndim <= dim < 0 else dim))
+
+
+@mutant("sum", "error", "state", "a dim out of range wraps around")
+def sum_wraps() -> None:
+    def wrap(original: Function) -> Function:
+        def sum_(x: Any, **kwargs: Any) -> Any:
+            if isinstance(kwargs.get("dim"), int) and x.ndim:
+                kwargs["dim"] %= x.ndim
+            return original(x, **kwargs)
+
+        return sum_
 
     replace("sum", wrap)
 
 
-@mutant("unsqueeze", "shape", "the new dim is always the first")
-def unsqueeze_first() -> None:
-    replace("unsqueeze", lambda original: lambda x, dim: original(x, 0 if -x.ndim - 1 <= dim <= x.ndim else dim))
+@mutant("view", "error", "state", "a view that strides forbid is a copy")
+def view_copies() -> None:
+    def wrap(original: Function) -> Function:
+        def view(x: Any, *shape: Any) -> Any:
+            try:
+                return original(x, *shape)
+            except RuntimeError as error:
+                if "stride" not in str(error):
+                    raise
+                return x.reshape(*shape)
+
+        return view
+
+    patch(torch.Tensor, "view", wrap)
 
 
-@mutant("setitem", "value", "a number is written one too large")
-def setitem_off() -> None:
-    original = torch.Tensor.__setitem__
-
-    def setitem(self: Any, index: Any, value: Any) -> None:
-        original(self, index, value + 1 if isinstance(value, (int, float)) else value)
-
-    torch.Tensor.__setitem__ = setitem  # type: ignore[method-assign]
+# --- optimizer --------------------------------------------------------------------------------------------------------------
 
 
-# --- optimizer ------------------------------------------------------------------------------------------------------------------
-
-
-def _option(name: str, value: Any) -> None:
-    """SGD ignores one of its options."""
-    original = torch.optim.SGD.step
-
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        for group in self.param_groups:
-            group[name] = value
-        return original(self, *args, **kwargs)
-
-    torch.optim.SGD.step = step  # type: ignore[method-assign]
-
-
-@mutant("SGD", "value", "weight decay is ignored")
-def sgd_no_decay() -> None:
-    _option("weight_decay", 0)
-
-
-@mutant("SGD", "value", "maximize is ignored")
-def sgd_minimizes() -> None:
-    _option("maximize", False)
-
-
-@mutant("SGD", "value", "the learning rate is a tenth too large")
-def sgd_fast() -> None:
-    original = torch.optim.SGD.step
-
-    def step(self: Any, *args: Any, **kwargs: Any) -> Any:
-        kept = [g["lr"] for g in self.param_groups]
-        for g in self.param_groups:
-            g["lr"] *= 1.1
-        try:
+def _sgd_ignores(option: str, value: Any) -> None:
+    def wrap(original: Function) -> Function:
+        def step(self: Any, *args: Any, **kwargs: Any) -> Any:
+            for group in self.param_groups:
+                group[option] = value
             return original(self, *args, **kwargs)
-        finally:
-            for g, lr in zip(self.param_groups, kept, strict=True):
-                g["lr"] = lr
 
-    torch.optim.SGD.step = step  # type: ignore[method-assign]
+        return step
+
+    patch(torch.optim.SGD, "step", wrap)
+
+
+@mutant("SGD", "value", "optimizer", "weight decay is ignored")
+def sgd_without_decay() -> None:
+    _sgd_ignores("weight_decay", 0)
+
+
+@mutant("SGD", "value", "optimizer", "maximize is ignored")
+def sgd_minimizes() -> None:
+    _sgd_ignores("maximize", False)
+
+
+@mutant("SGD", "value", "optimizer", "Nesterov momentum is plain momentum")
+def sgd_plain_momentum() -> None:
+    _sgd_ignores("nesterov", False)
