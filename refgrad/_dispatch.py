@@ -13,7 +13,7 @@ from refgrad._errors import error
 from refgrad._exact import ExactTensor
 from refgrad._grad_mode import GRAD, MODE
 from refgrad._graph import SEQUENCE, Node, edge, form, save_input, save_result
-from refgrad._storage import Storage, address, element_strides, laid_out
+from refgrad._storage import Storage, address, element_strides, is_dense, laid_out
 from refgrad._tensor import MULTI_OUTPUT, OK, UNDER_INFERENCE, UNDER_NO_GRAD, Tensor, View, _forbid, geometry, move_retained, own_storage, refresh
 
 np.seterr(all="ignore")  # IEEE's answers are what torch gives, and torch warns of none of them
@@ -176,6 +176,9 @@ def _laid_out(result: np.ndarray, bound: tuple[Any, ...], entry: Any) -> np.ndar
     arrays = [v._data for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)]
     if all(a.flags.c_contiguous for a in arrays):
         return result
+    common = result_type(*[(2 if a.ndim else 1, OF[a.dtype]) for a in arrays]).np
+    # an operand of another dtype is converted first, into memory of its own, which is dense
+    arrays = [a if a.dtype is common or is_dense(a) else laid_out(np.empty(a.shape, common), [a]) for a in arrays]
     return laid_out(result, arrays)
 
 

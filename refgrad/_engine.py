@@ -149,8 +149,8 @@ def _targets(task: _Task, inputs: tuple[Any, ...], accumulate: bool) -> list[Nod
 def _count(task: _Task, roots: list[Node]) -> set[Node]:
     """How many gradients each reachable node will get from other nodes."""
     waiting = task.waiting
-    stack = list(roots)
-    seen = set(stack)
+    seen = set(roots)  # two roots may be outputs of one node
+    stack = list(seen)
     while stack:
         for e in stack.pop().next:
             if e is not None:

@@ -169,8 +169,8 @@ def _modified(tensor: Any, found: int, expected: int) -> Exception:
 
 
 def short_name(node: Node) -> str:
-    """The node's name as errors give it: without ``Backward0``."""
-    return node.name().split("Backward")[0]
+    """The node's name as errors give it: ``Exp`` of ExpBackward0, ``Min1`` of MinBackward1."""
+    return node.name().removesuffix("Backward0").replace("Backward", "")
 
 
 def meta(array: np.ndarray) -> tuple[Any, Any]:

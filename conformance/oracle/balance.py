@@ -121,7 +121,7 @@ def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
             seeds.append((slot, ball(np.ones_like(judge.values[root.name]))))
             continue
         value = judge.scope().resolve(grad)
-        if isinstance(grad, Ref) and grad.name in judge.slots:
+        if isinstance(grad, Ref) and grad.name in judge.slots and statement.keyword("create_graph") is True:
             judge.unknown.add(judge.slots[grad.name])
         seeds.append((slot, value))
     return seeds
@@ -188,7 +188,7 @@ def _total(contributions: list[tuple[Node | None, Any]]) -> tuple[np.ndarray, np
 
 def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]]) -> None:
     inputs = statement.keyword("inputs")
-    chosen = None if inputs is None else {r.name for r in inputs if isinstance(r, Ref)}
+    chosen = None if inputs is None else {judge.slots.get(r.name) for r in inputs if isinstance(r, Ref)}
     if statement.kind == "grad":  # only what retains its gradient keeps it
         chosen = set()
     written: dict[str, np.ndarray] = {}
@@ -201,11 +201,13 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
             continue
         slot = judge.slots[owner]
         found = arrived.get(judge.same_edge.get(slot, slot))
-        takes = found is not None and (chosen is None or owner in chosen or judge.new_states[owner].retains_grad is True)
+        takes = found is not None and (chosen is None or judge.slots[owner] in chosen or judge.new_states[owner].retains_grad is True)
         before, after = judge.values.get(name), judge.now.get(name)
         if after is None or owner not in judge.states:
             continue
         if judge.slots[owner] in judge.unknown:
+            if before is not None and state.identity == judge.states[name].identity:
+                written[name] = after
             continue
         if not takes:
             if before is not None and before.tobytes() != after.tobytes():

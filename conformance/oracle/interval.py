@@ -52,7 +52,8 @@ def premature_overflow(comparison: Comparison, mid: np.ndarray, got: np.ndarray,
     if comparison.bad is None or nominal.category != FLOAT:
         return comparison
     limit = nominal.largest**0.5
-    if not any(np.any(np.isfinite(a) & (np.abs(a) > limit)) for a in operands if a.dtype.kind == "f"):
+    floats = [a if a.dtype.kind == "f" else a.astype(np.float64) for a in operands if a.dtype not in OF or OF[a.dtype].category == FLOAT]
+    if not any(np.any(np.isfinite(a) & (np.abs(a) > limit)) for a in floats):
         return comparison
     excused = comparison.bad & ~np.isfinite(got.astype(mid.dtype)) & np.isfinite(mid)
     bad = comparison.bad & ~excused

@@ -10,7 +10,7 @@ from conformance.observation import TensorState
 from conformance.oracle.exactly import Node, Scope, after_write, as_tuple, evaluate, is_float, locations, positions
 from conformance.oracle.interval import changed, compare, evidence, premature_overflow
 from conformance.program import Ref, Statement
-from refgrad._dtypes import BY_NAME
+from refgrad._dtypes import BY_NAME, FLOAT
 from refgrad._exact import ball
 from refgrad._ops.creation import RANDOM
 from refgrad._table import TABLE
@@ -191,13 +191,19 @@ def add_write_node(judge: Any, index: int, statement: Statement, target: str) ->
     scope = judge.scope()
     base_leaf = ball(judge.values[base], requires_grad=scope.needs_grad(base))
     out = _functional_write(judge, statement, scope, base_leaf, base_state, state, target == base)
-    if out is None:
+    if out is None or _casts(statement, scope, state):  # the operands' gradients may be computed in either dtype
+        judge.unknown_outs(statement)
         judge.unknown_write(target)
         return
     leaves = scope.used()
     if base_leaf._rg:
         leaves.append((judge.slots[base], base_leaf))
     judge.nodes.append(Node(index, op_name(statement), leaves, [(judge.new_slots[base], out)]))
+
+
+def _casts(statement: Statement, scope: Scope, state: TensorState) -> bool:
+    operands = [scope.leaves[n] for n in statement.refs() if n in scope.leaves]
+    return any(o.dtype.category == FLOAT and o.dtype.name != state.dtype for o in operands)
 
 
 def _functional_write(judge: Any, statement: Statement, scope: Scope, base_leaf: Any, base: TensorState, state: TensorState, whole: bool) -> Any:

@@ -165,7 +165,8 @@ class Walk:
             self.arrivals.append(arrival)
             if order == 1:
                 self.pending[name, slot] = arrival
-            if self.create_graph and grad.requires_grad and grad.grad_fn is not None:  # (read before hooking, see above); a leaf is one that was given
+            if self.create_graph and grad.requires_grad and grad.grad_fn is not None and all(grad is not t for t in self.names.values()):
+                # (read before hooking, see above); what is a leaf or has a name was given, and is hooked as such
                 grad.register_hook(self.recorder(name, slot, order + 1, place))
 
         return record
@@ -377,7 +378,7 @@ _ACTIONS: dict[str, Callable[[Any], Any]] = {
 
 def _hook(walk: Walk, s: Statement) -> None:
     action = _ACTIONS[s.op]
-    name = s.args[0].name
+    name = walk.same.get(s.args[0].name, s.args[0].name)
     slot = walk.slots.get(name, -1)
 
     def wrapped(grad: Any) -> Any:

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from conformance.suite.recording import Recording
 
 # the gate must give one verdict per commit: no random seed, no memory of earlier runs, no clock
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-settings.register_profile("gate", derandomize=True, database=None, deadline=None, suppress_health_check=SLOW)
+# "explain" would trace every line of every example; a cause is explained by our own minimized program
+PHASES = [Phase.explicit, Phase.generate, Phase.shrink]
+settings.register_profile("gate", derandomize=True, database=None, deadline=None, phases=PHASES, suppress_health_check=SLOW)
 settings.load_profile("gate")
 
 
