@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from refgrad._errors import error
-from refgrad._table import TABLE
+from refgrad._table import TABLE, compile_operator
 from refgrad._tensor import Tensor
 
 #: symbol -> (method, reflected method, in-place method) of Python's data model
@@ -60,7 +60,7 @@ def attach_methods() -> None:
 def _attach_operator(entry: Any) -> None:
     forward, reflected, inplace = OPERATORS[entry.symbol]
     unary = forward in ("__neg__", "__invert__", "__abs__")
-    function = entry.public if unary else _operator(entry.public)
+    function = entry.public if unary else compile_operator(entry, _operator(entry.public))
     setattr(Tensor, forward, function)
     if reflected:
         setattr(Tensor, reflected, function)

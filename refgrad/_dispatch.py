@@ -22,8 +22,8 @@ _CONSTANTS: dict[Any, np.ndarray] = {}
 
 
 def constant(number: float | int, dtype: np.dtype[Any]) -> np.ndarray:
-    """A Python number as a 0-d array, kept: making one costs more than adding three elements. The key tells 0.0 from -0.0 and 1 from True."""
-    key = (number, number.__class__, dtype.num, str(number) if number == 0 else None)
+    """A Python number as a 0-d array, kept: making one costs more than adding three elements. The key tells 0.0 from -0.0."""
+    key = (number if number else str(number), dtype)
     array = _CONSTANTS.get(key)
     if array is None:
         array = np.asarray(number, dtype)
@@ -176,9 +176,11 @@ def _laid_out(result: np.ndarray, bound: tuple[Any, ...], entry: Any) -> np.ndar
     arrays = [v._data for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)]
     if all(a.flags.c_contiguous for a in arrays):
         return result
-    common = result_type(*[(2 if a.ndim else 1, OF[a.dtype]) for a in arrays]).np
+    promoted = [bound[p] for p in entry.promoted_places]
+    common = common_dtype(_flatten(bound, entry.promoted_places)).np
     # an operand of another dtype is converted first, into memory of its own, which is dense
-    arrays = [a if a.dtype is common or is_dense(a) else laid_out(np.empty(a.shape, common), [a]) for a in arrays]
+    converted = [v._data for v in promoted if isinstance(v, Tensor) and v._data.dtype is not common and not is_dense(v._data)]
+    arrays = [laid_out(np.empty(a.shape, common), [a]) if any(a is c for c in converted) else a for a in arrays]
     return laid_out(result, arrays)
 
 
@@ -524,7 +526,7 @@ def overloaded(name: str, overloads: list[Any], inplace: bool = False) -> Callab
         raise TypeError(f"{name}() received an invalid combination of arguments - got ({kinds}), but expected one of:\n" + "".join(f" * {o.signature}\n" for o in overloads))
 
     def choose(*args: Any, **kwargs: Any) -> Any:
-        kinds: Any = tuple([a.__class__ for a in args])
+        kinds: Any = args[0].__class__ if len(args) == 1 else (args[0].__class__, args[1].__class__) if len(args) == 2 else tuple([a.__class__ for a in args])
         if kwargs:
             kinds = (kinds, tuple([(k, v.__class__) for k, v in kwargs.items()]))
         python = known.get(kinds)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
+from refgrad._dtypes import F32, F64
 from refgrad._errors import error
 from refgrad._grad_mode import GRAD, MODE, NO_GRAD
 from refgrad._graph import AccumulateGrad, Node, edge
 from refgrad._storage import is_dense
-from refgrad._tensor import TABLE, Tensor, refresh
+from refgrad._tensor import TABLE, Tensor, make, own_storage, refresh
 
 #: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _run_node, accumulate, _first, and its own argument
 _PLAIN_REFERENCES = 4
@@ -87,6 +88,10 @@ def _implicit(out: Tensor, place: int) -> Any:
         raise error("implicit_scalar")
     if out.dtype.category != _dtypes.FLOAT:
         raise error("implicit_float", dtype=out.dtype)
+    if out._exact is None and not MODE.inference:
+        ones = np.empty(out._data.shape, out._data.dtype)
+        ones.fill(1)
+        return make(ones)
     return TABLE["ones_like"].public(out)
 
 
@@ -111,9 +116,9 @@ def run(
             raise error("no_grad_fn", place=place)
         edges.append(_edge(root))
     targets = _targets(task, inputs, accumulate) if inputs is not None else []
-    reachable = _count(task, [e[0] for e in edges])
+    started = _count(task, [e[0] for e in edges])
     if inputs is not None:
-        task.needed = _needed(targets, reachable, accumulate)
+        task.needed = _needed(targets, started | task.waiting.keys(), accumulate)
     mode, MODE.mode = MODE.mode, GRAD if create_graph and not MODE.inference else NO_GRAD
     try:
         for (node, nr), g in zip(edges, grads, strict=True):
@@ -147,19 +152,21 @@ def _targets(task: _Task, inputs: tuple[Any, ...], accumulate: bool) -> list[Nod
 
 
 def _count(task: _Task, roots: list[Node]) -> set[Node]:
-    """How many gradients each reachable node will get from other nodes."""
+    """Counts how many gradients each reachable node will get from other nodes; returns the roots."""
     waiting = task.waiting
-    seen = set(roots)  # two roots may be outputs of one node
-    stack = list(seen)
+    started = set(roots)  # two roots may be outputs of one node
+    stack = list(started)
     while stack:
         for e in stack.pop().next:
             if e is not None:
                 node = e[0]
-                waiting[node] = waiting.get(node, 0) + 1
-                if node not in seen:
-                    seen.add(node)
-                    stack.append(node)
-    return seen
+                if node in waiting:
+                    waiting[node] += 1
+                else:
+                    waiting[node] = 1
+                    if node not in started:
+                        stack.append(node)
+    return started
 
 
 def _needed(targets: list[Node], reachable: set[Node], accumulate: bool) -> set[Node]:
@@ -183,6 +190,9 @@ def _arrive(task: _Task, node: Node, nr: int, gradient: Any) -> None:
     """Adds one gradient to what a node's output has got so far."""
     buffer = task.buffers.get(node)
     if buffer is None:
+        if len(node.outs) == 1:
+            task.buffers[node] = [gradient]
+            return
         task.buffers[node] = buffer = [None] * len(node.outs)
     if gradient is None:
         return
@@ -190,9 +200,21 @@ def _arrive(task: _Task, node: Node, nr: int, gradient: Any) -> None:
     if held is None:
         buffer[nr] = gradient
     elif MODE.mode != GRAD and sys.getrefcount(held) <= _BUFFERED_REFERENCES and _owns_memory(held) and held._data.dtype is gradient._data.dtype:
-        TABLE["add"].inplace_public(held, gradient)
+        _add_into(held, gradient)
     else:
         buffer[nr] = TABLE["add"].public(held, gradient)
+
+
+def _add_into(held: Any, gradient: Any) -> None:
+    """``held.add_(gradient)`` where nothing is recorded; floats of one shape and dtype, in memory of their own, need none of the checks."""
+    a, b, storage = held._data, gradient._data, held._storage
+    plain = held.__class__ is Tensor and gradient.__class__ is Tensor and not held._inference
+    apart = storage is None or storage is not gradient._storage
+    if plain and apart and (a.dtype is F32 or a.dtype is F64) and a.dtype is b.dtype and a.shape == b.shape and a.flags.c_contiguous:
+        np.add(a, b, a)
+        own_storage(held).version += 1
+    else:
+        TABLE["add"].inplace_public(held, gradient)
 
 
 def _owns_memory(held: Any) -> bool:
@@ -202,48 +224,60 @@ def _owns_memory(held: Any) -> bool:
 
 
 def _execute(task: _Task, roots: dict[Node, None]) -> None:
-    waiting = task.waiting
+    waiting, buffers = task.waiting, task.buffers
     ready = [(-node.seq, i, node) for i, node in enumerate(roots) if not waiting.get(node)]
     heapq.heapify(ready)
     count = len(ready)
     while ready:
         node = heapq.heappop(ready)[2]
-        grads = task.buffers.pop(node, None) or [None] * len(node.outs)
-        sent = list(_run_node(task, node, grads))[::-1]
-        while sent:  # what has been delivered is held by nobody here, so that it may be added to in place
-            e, gradient = sent.pop()
-            count += 1
-            _deliver(task, ready, e, gradient, count)
+        grads = buffers.pop(node, None) or [None] * len(node.outs)
+        if node.pre_hooks is not None or node.retaining is not None:
+            _call_hooks(node, grads)
+        if task.needed is not None and not _runs(task, node, grads):
+            continue
+        if node.__class__ is AccumulateGrad:
+            if grads[0] is not None and node.variable._rg:  # type: ignore[attr-defined]
+                gradient = grads.pop()
+                accumulate(node.variable, gradient, task.create_graph)  # type: ignore[attr-defined]
+            grads = gradient = None
+            continue
+        sent = _sent(task, node, grads)
+        grads = None
+        for e in node.next:
+            gradient = sent.pop()  # what has been delivered is held by nobody here, so that it may be added to in place
+            if e is None:
+                continue
+            to = e[0]
+            _arrive(task, to, e[1], gradient)
             gradient = None
-        grads = gradient = None
+            left = waiting[to] = waiting[to] - 1
+            if not left:
+                count += 1
+                heapq.heappush(ready, (-to.seq, count, to))
 
 
-def _deliver(task: _Task, ready: list[Any], e: Any, gradient: Any, count: int) -> None:
-    node, nr = e
-    _arrive(task, node, nr, gradient)
-    left = task.waiting[node] = task.waiting[node] - 1
-    if not left:
-        heapq.heappush(ready, (-node.seq, count, node))
+def _runs(task: _Task, node: Node, grads: list[Any]) -> bool:
+    """Whether the node is on the way to one of ``inputs``; what arrived for them is captured."""
+    if task.wanted:
+        _capture(task, node, grads)
+    return node in task.needed  # type: ignore[operator]
 
 
-def _run_node(task: _Task, node: Node, grads: list[Any]) -> Any:
-    """What the node sends on: pairs of edge and gradient."""
-    if node.pre_hooks is not None or node.retaining is not None:
-        _call_hooks(node, grads)
-    if task.needed is not None:
-        if task.wanted:
-            _capture(task, node, grads)
-        if node not in task.needed:
-            return ()
-    if node.__class__ is AccumulateGrad:
-        if grads[0] is not None and node.variable._rg:  # type: ignore[attr-defined]
-            gradient = grads.pop()
-            accumulate(node.variable, gradient, task.create_graph)  # type: ignore[attr-defined]
-        return ()
-    sent = node.apply(grads)
+def _sent(task: _Task, node: Node, grads: list[Any]) -> list[Any]:
+    """What the node sends along ``next``, the last first, each in the shape and dtype of what it is the gradient of."""
+    sent = list(node.apply(grads))
     if not task.retain:
         node.release()
-    return [(e, _fit(g, e, node, i)) for i, (e, g) in enumerate(zip(node.next, sent, strict=True)) if e is not None]
+    place = 0
+    for e in node.next:
+        if e is not None and (gradient := sent[place]) is not None:
+            data = gradient._data
+            shape, dtype = e[0].outs[e[1]]
+            if data.shape != shape or data.dtype is not dtype or gradient._exact is not None:
+                sent[place] = _fit(gradient, e, node, place)
+        place += 1
+    sent.reverse()
+    return sent
 
 
 def _expands(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:
@@ -322,7 +356,7 @@ def accumulate(leaf: Any, gradient: Any, create_graph: bool) -> None:
     elif create_graph:
         leaf._grad = TABLE["add"].public(held, gradient)
     else:  # the mode is no_grad here
-        TABLE["add"].inplace_public(held, gradient)
+        _add_into(held, gradient)
 
 
 def _first(leaf: Any, gradient: Any, create_graph: bool) -> Any:
@@ -344,6 +378,8 @@ def _laid_out_like(a: Any, b: Any, dense: bool) -> bool:
     """Same strides where more than one element stands (for a dim of one element, a stride of 0 tells a view that others may share); contiguous, for a leaf that overlaps itself."""
     if not dense:
         return bool(a.flags.c_contiguous)
+    if a.strides == b.strides and 0 not in a.strides:
+        return True
     return all(x == y if n != 1 else x != 0 for x, y, n in zip(a.strides, b.strides, a.shape, strict=True))
 
 

@@ -102,6 +102,10 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     ),
     "hook_needs_grad": (RuntimeError, "cannot register a hook on a tensor that doesn't require gradient"),
     "retain_needs_grad": (RuntimeError, "can't retain_grad on Tensor that has requires_grad=False"),
+    "zero_tensor": (  # never raised here: torch may hand out a gradient without memory
+        RuntimeError,
+        "ZeroTensors are immutable. Please use the materialized zero tensor obtained using .clone() if you want a mutable tensor.",
+    ),
     "zero_none_grad": (AttributeError, "'NoneType' object has no attribute '{name}'"),
     "grad_wrong_shape": (
         RuntimeError,

@@ -42,8 +42,10 @@ class Node:
         raise NotImplementedError
 
     def release(self) -> None:
-        if self.saved and any(s is not None for s in self.saved):  # torch complains where it would unpack something
-            self.saved = None
+        for s in self.saved or ():
+            if s is not None:  # torch complains where it would unpack something
+                self.saved = None
+                return
 
     def name(self) -> str:
         return type(self).__name__

@@ -82,7 +82,7 @@ def laid_out(result: np.ndarray, operands: list[np.ndarray]) -> np.ndarray:
 
 def is_dense(a: np.ndarray) -> bool:
     """Non-overlapping and dense: every place of the memory from its first to its last element is one element."""
-    if a.size == 0:
+    if a.flags.c_contiguous:
         return True
     return not overlaps_itself(a) and a.nbytes == sum((n - 1) * s for n, s in zip(a.shape, a.strides)) + a.itemsize
 

@@ -297,8 +297,14 @@ def _load_lines(entry: Op, saves: tuple[str, ...]) -> list[str]:
     for s in saves:
         users = [d for d, f in entry.vjp.items() if s in _formula_names(f)]
         guard = "" if len(users) == len(entry.vjp) else f"if {' or '.join(f'e_{u} is not None' for u in users)}: "
-        lines.append(f"        {guard}{s} = load(self, {s})")
+        lines.append(f"        {guard}{s} = load(self, {s})" if s in entry.outputs else f"        {guard}{s} = {_loaded(s)}")
     return lines
+
+
+def _loaded(saved: str) -> str:
+    """Source for ``load`` of an input, without a call where it was not written to since."""
+    unwritten = f"{saved}.__class__ is tuple and {saved}[1] == (0 if {saved}[0]._storage is None else {saved}[0]._storage.version)"
+    return f"{saved}[0] if {unwritten} else load(self, {saved})"
 
 
 def _signature_source(entry: Op) -> tuple[str, dict[str, Any]]:
@@ -319,21 +325,29 @@ def _signature_source(entry: Op) -> tuple[str, dict[str, Any]]:
     return ", ".join(parts), defaults
 
 
-def _compile_function(entry: Op) -> Callable[..., Any]:
+def _compile_function(entry: Op, operate: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """The public function; or, given what an operator does with operands of any kind, the operator, with the same fast path before it."""
     signature, namespace = _signature_source(entry)
     bound = "".join(f"{p}, " for p in entry.params)
     lines = [f"def {entry.name}({signature}):"]
     lines += _gather_more(entry)
     lines += _indent(1, _view_path(entry) if entry.view else _fast_path(entry))
-    lines.append(f"    return call(op_, ({bound}))")
+    lines.append(f"    return operate({', '.join(entry.tensors)})" if operate is not None else f"    return call(op_, ({bound}))")
     namespace |= {
+        "operate": operate,
         "op_": entry, "call": _dispatch.call, "Tensor": Tensor, "MODE": MODE, "SEQUENCE": SEQUENCE, "accumulator": accumulator, "new": Tensor.__new__,
         "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64, "forward": entry.forward, "NODE": entry.node,
         "longdouble": np.longdouble, "constant": _dispatch.constant, "ndarray": np.ndarray, "asarray": np.asarray, "laid_out": laid_out,
         "refresh": refresh, "as_view": _dispatch.as_view, "geometry": geometry,
     }  # fmt: skip
-    _compile("\n".join(lines) + "\n", entry.name, namespace)
+    _compile("\n".join(lines) + "\n", entry.name if operate is None else f"{entry.name} as an operator", namespace)
     return namespace[entry.name]  # type: ignore[no-any-return]
+
+
+def compile_operator(entry: Op, operate: Callable[..., Any]) -> Callable[..., Any]:
+    """``operate`` behind the fast path of the entry, where its first overload takes tensors and numbers alike."""
+    both = len(entry.tensors) == 2 and not entry.number_only and not entry.tensor_only and not entry.composite
+    return _compile_function(entry, operate) if both else operate
 
 
 def _compile_variadic(entry: Op) -> Callable[..., Any]:
@@ -417,11 +431,12 @@ def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
         body += ["try:", f"    r = forward({', '.join([*arrays, *rest])})"]
     else:
         wide = [f"{x}.astype(wide)" for x in arrays]
-        body += ["wide = F64 if dt is F32 else longdouble", "try:", f"    r = forward({', '.join([*wide, *rest])}).astype(dt)"]
+        body += ["wide = F64 if dt is F32 else longdouble", "try:", f"    r = forward({', '.join([*wide, *rest])})"]
+        body += ["    r = r.astype(dt) if r.__class__ is ndarray else asarray(r, dt)"]
     body += ["except (ValueError, TypeError):", f"    return call(op_, ({everything}))"]
     if entry.iterates:
         contiguous = " and ".join(f"{x}.flags.c_contiguous" for x in arrays)
-        body.append(f"if not ({contiguous}): r = laid_out(r, [{', '.join(arrays)}])")
+        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [{', '.join(arrays)}])")
     body += ["if r.__class__ is not ndarray: r = asarray(r)", "out = new(Tensor)", "out._data = r"]
     differentiable = [d for d in entry.vjp if d in tensors and entry.promote != "bool"]  # a bool has no gradient
     if differentiable:
@@ -440,7 +455,7 @@ def _record_lines(entry: Op, differentiable: list[str], tensors: list[str]) -> l
     if entry.saves:
         saved = []
         for s in entry.saves:
-            keep = "save_result(out)" if s in entry.outputs else f"save_input({s})" if s in tensors else s
+            keep = "save_result(out)" if s in entry.outputs else f"({s}, 0 if {s}._storage is None else {s}._storage.version)" if s in tensors else s
             user = entry.sole_user[s]
             if user is not None:
                 keep = f"{keep} if e_{user} is not None else None" if user in differentiable else "None"

@@ -294,7 +294,7 @@ class Tensor:
 
         if not self.requires_grad:
             raise error("retain_needs_grad")
-        if self._node is None or self._retains:
+        if self.grad_fn is None or self._node is None or self._retains:
             return
         self._retains = True
         if self._node.retaining is None:
@@ -400,7 +400,7 @@ def refresh(tensor: Tensor) -> None:
     view = tensor._view
     assert view is not None and tensor._storage is not None
     base = view.base
-    if not base._rg:
+    if tensor._node is None and not base._rg:
         return
     version = tensor._storage.version
     if view.version == version:

@@ -22,11 +22,13 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
     if judge.hook_wrote:  # it may have written into anything that shares the gradient's memory: only state is judged
         judge.expected_change.update(judge.new_values)
         return
-    if judge.hook_changed and judge.opaque:  # what flows where a gradient's own graph may use the result is not seen apart from what the hook made of it
-        judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
+    deep = bool(judge.opaque) and statement.keyword("create_graph", False)
+    judge.deep = judge.deep or deep
+    if judge.deep or (judge.hook_changed and judge.opaque):  # third derivatives through a result; what flows where a gradient's own graph may use the result is not seen apart from what the hook made of it
+        judge.expected_change.update(_sharing_gradients(judge))
         return
     if not judge.program.hooked:
-        judge.expected_change.update(n for n in judge.new_values if n.endswith(".grad"))
+        judge.expected_change.update(_sharing_gradients(judge))
         return
     arrived = _arrivals(judge, index, observation)
     create_graph = bool(statement.keyword("create_graph", False))
@@ -38,6 +40,12 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
     if statement.kind == "grad":
         _judge_captured(judge, index, statement, arrived)
     _judge_accumulation(judge, index, statement, arrived)
+
+
+def _sharing_gradients(judge: Any) -> set[str]:
+    """The gradients, and whatever shares memory with one."""
+    memories = {s.alias for n, s in judge.states.items() if n.endswith(".grad")}
+    return {n for n, s in judge.new_states.items() if n.endswith(".grad") or s.alias in memories}
 
 
 def _arrivals(judge: Any, index: int, observation: Observation) -> dict[Slot, tuple[int, Arrival]]:
@@ -122,7 +130,7 @@ def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
             continue
         value = judge.scope().resolve(grad)
         if isinstance(grad, Ref) and grad.name in judge.slots and statement.keyword("create_graph") is True:
-            judge.unknown.add(judge.slots[grad.name])
+            judge.spoil(judge.slots[grad.name])
         seeds.append((slot, value))
     return seeds
 
@@ -201,7 +209,8 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
             continue
         slot = judge.slots[owner]
         found = arrived.get(judge.same_edge.get(slot, slot))
-        takes = found is not None and (chosen is None or judge.slots[owner] in chosen or judge.new_states[owner].retains_grad is True)
+        still = judge.new_states[owner].requires_grad is True if owner in judge.new_states else True
+        takes = found is not None and still and (chosen is None or judge.slots[owner] in chosen or judge.new_states[owner].retains_grad is True)
         before, after = judge.values.get(name), judge.now.get(name)
         if after is None or owner not in judge.states:
             continue

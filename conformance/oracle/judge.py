@@ -21,6 +21,8 @@ from conformance.program import Program, Ref, Statement
 from refgrad._dtypes import BY_NAME, FLOAT, OF
 from refgrad._errors import SHARED
 
+#: errors that tell of the tensor, not of the op that met it: key -> what made the tensor
+BLAMED = {"zero_tensor": "backward"}
 #: what is reported when several facets of one statement differ: the one that explains the others
 PRECEDENCE = (
     "crash", "hang", "error", "dtype", "shape", "value", "grad", "accumulation", "requires_grad", "is_leaf", "grad_fn", "aliasing", "version",
@@ -58,6 +60,7 @@ class Judge:
     now: dict[str, np.ndarray] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     unknown: set[Slot] = field(default_factory=set)
+    deep: bool = False  # a create_graph backward ran where vjps had graphs already
     opaque: set[Slot] = field(default_factory=set)  # outs of nodes whose vjp has a graph
     same_edge: dict[Slot, Slot] = field(default_factory=dict)
     arrival_names: dict[Slot, str] = field(default_factory=dict)
@@ -83,6 +86,13 @@ class Judge:
         for name in statement.refs():
             if name in self.slots:
                 self.unknown.add(self.slots[name])
+
+    def spoil(self, slot: Slot) -> None:
+        """What arrives at the slot, and through the node that it is an out of, cannot be said."""
+        self.unknown.add(slot)
+        for node in self.nodes:
+            if any(out == slot for out, _ in node.outs):
+                self.unknown.update(leaf for leaf, _ in node.leaves)
 
     def unknown_write(self, target: str) -> None:
         alias = self.states[target].alias if target in self.states else None
@@ -170,7 +180,8 @@ class Judge:
         if difference is not None:
             found = Evidence(raised.describe(right.raised), raised.describe(seen.raised), "documented errors")
             tensor = statement.out[0] if statement.out else next(statement.refs(), "")
-            self.diverge(index, local.op_name(statement), "error", tensor, found, error=difference[1])
+            op = BLAMED.get(difference[1], local.op_name(statement))
+            self.diverge(index, op, "error", tensor, found, error=difference[1])
 
     def judge_state(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
         if statement.kind == "grad":

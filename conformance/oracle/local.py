@@ -40,7 +40,8 @@ class Wrong(Exception):
 
 def judge_op(judge: Any, index: int, statement: Statement) -> None:
     """An op statement: values of its outs, and the node that later backwards are balanced with."""
-    scope = judge.scope()
+    recorded = any(name in judge.new_slots for name in statement.out)
+    scope = judge.scope() if recorded else Scope(judge.values, {}, judge.states)
     if judge.lacks_values(statement):
         judge.unknown_outs(statement)
         return
@@ -96,6 +97,7 @@ def judge_write(judge: Any, index: int, statement: Statement) -> None:
     place = locations(state)
     if positions(place, place) is None and place.size:  # elements of its own share memory: which write comes last is not promised
         judge.expected_change.update(n for n, s in judge.states.items() if s.alias == state.alias)
+        judge.unknown_outs(statement)
         judge.unknown_write(target)
         return
     scope = judge.scope()

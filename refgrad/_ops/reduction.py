@@ -365,9 +365,6 @@ def _mean_radius(values: list[Any], radii: list[Any], result: Any, nominal: _dty
 def _var_vjp(grad: Any, input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
     shape = input._data.shape
     freedom = _freedom(shape, dim, correction)
-    if not freedom or not input._data.size:  # a constant, which needs no graph of its own
-        input = input.detach()
-        grad = grad.detach()
     mean = TABLE["mean"].public(input, dim, True)
     return (2.0 / freedom if freedom else math.inf) * restore(grad, len(shape), dim, keepdim) * (input - mean)
 

@@ -281,12 +281,12 @@ def log1p(input):
     return np.log1p(input)
 
 
-@op(promote="float", inplace=True, **vendor(1), vjp=dict(input=lambda grad, input: grad / (input * math.log(2))))
+@op(promote="float", inplace=True, **vendor(1), vjp=dict(input=lambda grad, input: grad / _mul_number(input, math.log(2))))
 def log2(input):
     return np.log2(input)
 
 
-@op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, input: grad / (input * math.log(10))))
+@op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, input: grad / _mul_number(input, math.log(10))))
 def log10(input):
     return np.log10(input)
 

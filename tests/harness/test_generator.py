@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.generate.programs import ACTIONS, Mix, drawn_ops, from_hypothesis, from_seed
+from conformance.generate.programs import Mix, drawn_ops, from_hypothesis, from_seed
 from conformance.program import HOOK_ACTIONS, KINDS, Literal, Program, Statement
 from conformance.subjects.reference import Reference
 from conformance.subjects.walk import walk
@@ -191,17 +191,22 @@ def test_a_weight_draws_an_op_more_often_than_another() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_a_dtype_asked_for_is_nearly_all_that_floats_are_drawn_in(dtype: str) -> None:
-    """An illegal statement brings its own tensor, and an op that takes no other dtype its own."""
+    """An illegal statement brings its own tensor, and so do the products, whose operands have one dtype now and then two."""
     found = [one.dtype for program in of_mix(Mix(dtypes=(dtype,))) for one in literals(program) if BY_NAME[one.dtype].category == FLOAT]
-    assert found.count(dtype) / len(found) > 0.95
+    assert found.count(dtype) / len(found) > 0.9
 
 
-@pytest.mark.parametrize("action", ["backward", "grad", "hook", "optimizer", "illegal"])
-def test_an_action_of_factor_zero_is_never_chosen(action: str) -> None:
-    """What it leaves is the backward at the end, and what a second order draws after ``grad``."""
-    kinds = {"illegal": (), "hook": ("hook",), "optimizer": ("optimizer", "step"), "grad": ("grad",), "backward": ()}[action]
-    programs = of_mix(Mix(actions=((action, 0.0),)))
-    assert action in ACTIONS and not [s for program in programs for s in program if s.kind in kinds]
+@pytest.mark.parametrize(
+    ("action", "kinds"),
+    [
+        ("hook", {"hook", "remove_hook"}), ("optimizer", {"optimizer", "step", "zero_grad"}), ("grad", {"grad"}), ("mode", {"enter", "exit"}),
+        ("delete", {"delete"}), ("read_grad", {"read_grad"}), ("setitem", {"setitem"}), ("inplace", {"augmented"}), ("retain_grad", {"retain_grad"}),
+    ],
+)  # fmt: skip
+def test_an_action_of_factor_zero_is_never_chosen(action: str, kinds: set[str]) -> None:
+    """``illegal`` hooks on purpose what must not be hooked."""
+    mix = Mix(actions=((action, 0.0), ("illegal", 0.0)))
+    assert not [s for program in of_mix(mix) for s in program if s.kind in kinds]
 
 
 def test_an_action_of_a_high_factor_is_chosen_more_often() -> None:
