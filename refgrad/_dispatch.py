@@ -46,7 +46,7 @@ def common_dtype(values: list[Any]) -> _dtypes.dtype:
     return result_type(*operands)
 
 
-def _operand(value: Any, nominal: _dtypes.dtype, compute: np.dtype[Any]) -> Any:
+def _operand(value: Any, nominal: _dtypes.dtype, compute: np.dtype[Any], compares: bool = False) -> Any:
     """One operand as an array of the compute dtype. A Python number takes part at compute precision: float32 for floats up to 32 bits."""
     if isinstance(value, Tensor):
         data = value._data
@@ -61,6 +61,8 @@ def _operand(value: Any, nominal: _dtypes.dtype, compute: np.dtype[Any]) -> Any:
         return None
     if nominal.category == FLOAT and nominal.itemsize <= 4:
         value = np.float32(value)
+    if compares and nominal.category == FLOAT:  # a comparison is made in the common dtype
+        return narrow(np.asarray(value, np.float64), nominal.np).astype(compute)
     return np.asarray(value).astype(compute)  # an integer that does not fit wraps around
 
 
@@ -93,9 +95,9 @@ def prepare(entry: Any, bound: tuple[Any, ...]) -> tuple[list[Any], _dtypes.dtyp
     half = nominal.category == FLOAT and nominal.itemsize == 2
     compute = nominal.np if entry.direct and not half else nominal.wide
     for p in entry.tensor_places:
-        arguments[p] = _operand(bound[p], nominal, compute) if p in entry.promoted_places else _raw(bound[p])
+        arguments[p] = _operand(bound[p], nominal, compute, entry.promote == "bool") if p in entry.promoted_places else _raw(bound[p])
     for p in entry.scalar_places:
-        arguments[p] = _operand(bound[p], nominal, compute)
+        arguments[p] = _operand(bound[p], nominal, compute, entry.promote == "bool")
     return arguments, (None if entry.promote == "bool" else nominal)
 
 
@@ -180,6 +182,8 @@ def _laid_out(result: np.ndarray, bound: tuple[Any, ...], entry: Any) -> np.ndar
     common = common_dtype(_flatten(bound, entry.promoted_places)).np
     # an operand of another dtype is converted first, into memory of its own, which is dense
     converted = [v._data for v in promoted if isinstance(v, Tensor) and v._data.dtype is not common and not is_dense(v._data)]
+    if entry.memory_order == "last first":
+        arrays.reverse()
     arrays = [laid_out(np.empty(a.shape, common), [a]) if any(a is c for c in converted) else a for a in arrays]
     return laid_out(result, arrays)
 

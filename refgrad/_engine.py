@@ -16,7 +16,7 @@ from refgrad._graph import AccumulateGrad, Node, edge
 from refgrad._storage import is_dense
 from refgrad._tensor import TABLE, Tensor, make, own_storage, refresh
 
-#: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _run_node, accumulate, _first, and its own argument
+#: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _execute, accumulate, _first, and its own argument
 _PLAIN_REFERENCES = 4
 #: the same in ``_arrive``: the buffer, the local, the argument; and for a storage: the tensor, the local, the argument
 _BUFFERED_REFERENCES = 3

@@ -13,7 +13,9 @@ result holds both the subject's rounded one and the true one.
 
 from __future__ import annotations
 
+import inspect
 import threading
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -60,13 +62,14 @@ def ball(array: np.ndarray, nominal: _dtypes.dtype | None = None, radius: np.nda
 def _wide_values(entry: Any, bound: tuple[Any, ...], nominal: _dtypes.dtype) -> list[Any]:
     arguments = list(bound)
     for p in entry.tensor_places:
-        arguments[p] = _wide(bound[p], nominal, entry.promote == "none" or p not in entry.promoted_places)
+        arguments[p] = _wide(bound[p], nominal, entry.promote == "none" or p not in entry.promoted_places, entry.promote == "bool")
     for p in entry.scalar_places:
         arguments[p] = _wide(bound[p], nominal, False)
     return arguments
 
 
-def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool) -> Any:
+def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool, compares: bool = False) -> Any:
+    """``compares``: a comparison is made in the common dtype, so a number is rounded to it."""
     if isinstance(value, (list, tuple)):
         return [_wide(v, nominal, as_is) for v in value]
     if isinstance(value, Tensor):
@@ -78,6 +81,8 @@ def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool) -> Any:
         return value
     if nominal.category == FLOAT and nominal.itemsize <= 4:
         value = np.float32(value)
+    if compares and nominal.category == FLOAT:
+        return _dtypes.narrow(np.asarray(value, np.float64), nominal.np).astype(nominal.wide)
     return np.asarray(value, nominal.wide)
 
 
@@ -297,10 +302,13 @@ def _wide_tensor(array: np.ndarray, nominal: _dtypes.dtype) -> Tensor:
     return made
 
 
-def _evaluate(formula: Any, plain: dict[str, Any], grad: Tensor, result: np.ndarray, nominal: _dtypes.dtype) -> Any:
-    import inspect
+@lru_cache(maxsize=None)
+def _parameters(formula: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(formula).parameters)
 
-    names = inspect.signature(formula).parameters
+
+def _evaluate(formula: Any, plain: dict[str, Any], grad: Tensor, result: np.ndarray, nominal: _dtypes.dtype) -> Any:
+    names = _parameters(formula)
     values = {n: grad if n == "grad" else _wide_tensor(result, nominal) if n == "result" else plain[n] if n in plain else _metadata(n, plain) for n in names}
     return np.asarray(formula(**values)._data, np.float64)
 

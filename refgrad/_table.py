@@ -70,6 +70,7 @@ class Op:
         self.error: str = options.pop("error", "elementwise" if self.promote in ("common", "float") else "exact")
         elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
         self.iterates: bool = options.pop("iterates", elementwise and not self.view and self.list_place is None)  # an elementwise kernel, whose result keeps operands' memory order
+        self.memory_order: str = options.pop("memory_order", "first first")  # whose memory order an elementwise result takes first
         self.ulps: Any = options.pop("ulps", None)
         self.scale: Any = options.pop("scale", None)  # the magnitude an allowance is relative to, where it is not the result
         self.accumulates: bool = options.pop("accumulates", False)
@@ -436,7 +437,7 @@ def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
     body += ["except (ValueError, TypeError):", f"    return call(op_, ({everything}))"]
     if entry.iterates:
         contiguous = " and ".join(f"{x}.flags.c_contiguous" for x in arrays)
-        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [{', '.join(arrays)}])")
+        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [{', '.join(arrays if entry.memory_order == 'first first' else reversed(arrays))}])")
     body += ["if r.__class__ is not ndarray: r = asarray(r)", "out = new(Tensor)", "out._data = r"]
     differentiable = [d for d in entry.vjp if d in tensors and entry.promote != "bool"]  # a bool has no gradient
     if differentiable:

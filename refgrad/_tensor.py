@@ -111,6 +111,7 @@ class Tensor:
     _retains = False
     _inference = False
     _exact: Any = None  # the exact mode's (dtype, radius)
+    _placed: Any = None  # (data, storage, storage offset) when the offset was last asked for: numpy takes microseconds to tell an address
 
     __array_priority__ = 1000
 
@@ -167,7 +168,13 @@ class Tensor:
         return strides if dim is None else strides[dim]
 
     def storage_offset(self) -> int:
-        return 0 if self._storage is None else storage_offset(self._data, self._storage)
+        data, storage = self._data, self._storage
+        if storage is None or storage.owner is data:
+            return 0
+        placed = self._placed
+        if placed is None or placed[0] is not data or placed[1] is not storage:
+            self._placed = placed = (data, storage, storage_offset(data, storage))
+        return placed[2]  # type: ignore[no-any-return]
 
     def is_contiguous(self) -> bool:
         return bool(self._data.flags.c_contiguous)
@@ -260,7 +267,7 @@ class Tensor:
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         if self._inference and requires_grad and not MODE.inference:
             raise error("inference_requires_grad")
-        if self.grad_fn is not None:
+        if self._node is not None:
             if not requires_grad:
                 raise error("requires_grad_nonleaf")
             return self

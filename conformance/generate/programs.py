@@ -19,6 +19,7 @@ from conformance.program import DOTS, Literal, Program, Ref, Slice, Statement
 from conformance.subjects.reference import Reference
 from conformance.subjects.walk import OPERATORS, Walk
 from refgrad._dtypes import BY_NAME, FLOAT
+from refgrad._grad_mode import is_grad_enabled
 from refgrad._table import TABLE
 from refgrad._tensor import Tensor
 
@@ -334,12 +335,23 @@ def _inplace(g: Drawer) -> None:
     args, kwargs = draw_arguments(g, op)
     if not isinstance(args[0], Ref):
         raise _Dropped("no tensor to write to")
+    args[0] = _writable(g, args[0])
     g.pitfalls.add("in-place")
     kind = "augmented" if op in _AUGMENTED and not kwargs and len(args) == 2 and g.p.draw_chance(30) else "inplace"
     g.add(Statement(kind, op, tuple(args), tuple(kwargs.items()), (), observe=False))
 
 
 _AUGMENTED = frozenset(("add", "sub", "mul", "div", "pow", "floor_divide", "remainder", "bitwise_and", "bitwise_or", "bitwise_xor"))
+
+
+def _writable(g: Drawer, x: Ref) -> Ref:
+    """``x``, or mostly a clone of it where writing to it must raise: to a leaf that requires grad, or a view of one, while a graph is recorded."""
+    tensor = g.walk.names[x.name]
+    root = tensor if tensor._base is None else tensor._base
+    if not (root._rg and root._node is None and is_grad_enabled()) or g.p.draw_chance(15):
+        return x
+    g.add_op("method", "clone", [x], {})
+    return Ref(f"t{g.count - 1}")
 
 
 def _write_op(g: Drawer, target: Ref) -> None:
@@ -360,7 +372,7 @@ def _write_op(g: Drawer, target: Ref) -> None:
 def _view_write(g: Drawer) -> None:
     """A view, then a write through it or through its base, then perhaps another use."""
     g.pitfalls |= {"aliasing", "in-place"}
-    x = g.operand("mul", ranks=(1, 4), nonempty=True, dtypes=FLOATS)
+    x = _writable(g, g.operand("mul", ranks=(1, 4), nonempty=True, dtypes=FLOATS))
     before = g.count
     op = g.p.draw_choice(("select", "narrow", "transpose", "view", "getitem", "diagonal", "expand", "detach", "unbind", "unsqueeze"))
     if op == "getitem":
@@ -426,7 +438,7 @@ def _getitem(g: Drawer) -> None:
 
 def _setitem(g: Drawer) -> None:
     g.pitfalls |= {"in-place", "indices"}
-    x = g.operand("clone", ranks=(1, 4), dtypes=FLOATS)
+    x = _writable(g, g.operand("clone", ranks=(1, 4), dtypes=FLOATS))
     index = _index(g, x)
     value = g.number() if g.p.draw_chance(50) else g.literal(g.dtype_of(x), ())
     g.add(Statement("setitem", "", (x, index, value), (), (), observe=False))
@@ -440,7 +452,10 @@ def _backward(g: Drawer) -> None:
     names = _roots(g)
     if not names:
         raise _Dropped("nothing to run backward from")
-    root = Ref(g.p.draw_choice(names[-4:]))
+    _backward_from(g, Ref(g.p.draw_choice(names[-4:])))
+
+
+def _backward_from(g: Drawer, root: Ref, retain: bool = False) -> None:
     kwargs: dict[str, Any] = {}
     if g.walk.names[root.name]._data.size != 1 and g.p.draw_chance(96):
         if g.p.draw_chance(40):
@@ -448,7 +463,7 @@ def _backward(g: Drawer) -> None:
             root = Ref(f"t{g.count - 1}")
         else:
             kwargs["gradient"] = g.like(root, plain=True, recipe="ordinary")
-    if g.p.draw_chance(35):
+    if retain or g.p.draw_chance(35):
         kwargs["retain_graph"] = True
     if g.p.draw_chance(12):
         kwargs["create_graph"] = True
@@ -460,6 +475,14 @@ def _backward(g: Drawer) -> None:
     if g.p.draw_chance(25):
         g.pitfalls.add("graph life")
         g.add(Statement("backward", "", (root,), tuple(kwargs.items()), (), observe=False))
+
+
+def _backward_from_ends(g: Drawer) -> None:
+    """From results that nothing uses: a gradient is judged only where a backward passes."""
+    used = {name for s in g.statements for name in s.refs()}
+    ends = [n for n in _roots(g) if n not in used][-3:]
+    for n in ends:
+        _backward_from(g, Ref(n), retain=n != ends[-1])
 
 
 def _grad(g: Drawer) -> None:
@@ -501,7 +524,7 @@ def _second_order(g: Drawer, gradient: Ref) -> None:
 
 def _hook(g: Drawer) -> None:
     g.pitfalls.add("hooks")
-    if g.handles and g.p.draw_chance(25):
+    if g.handles and g.p.draw_chance(45):
         g.add(Statement("remove_hook", "", (Ref(g.handles[-1]),), (), (), observe=False))
         return
     names = [n for n, t in g.tensors() if t._rg]
@@ -511,6 +534,8 @@ def _hook(g: Drawer) -> None:
     action = g.p.draw_choice(("observe", "double", "zero", "inplace", "double"))
     if g.add(Statement("hook", action, (Ref(g.p.draw_choice(names)),), (), (out,), observe=False)) is None:
         g.handles.append(out)
+        if g.p.draw_chance(20):
+            g.add(Statement("remove_hook", "", (Ref(out),), (), (), observe=False))
 
 
 def _retain_grad(g: Drawer) -> None:
@@ -530,22 +555,24 @@ def _detach(g: Drawer) -> None:
 
 
 def _with_grad(g: Drawer) -> list[str]:
-    return [n for n, t in g.tensors() if t._grad is not None and (t._node is None or t._retains)]
+    """Names that hold a gradient; where none does, a backward comes first."""
+    for _ in range(2):
+        names = [n for n, t in g.tensors() if t._grad is not None and (t._node is None or t._retains)]
+        if names:
+            return names
+        _backward(g)
+    raise _Dropped("no gradient")
 
 
 def _clear_grad(g: Drawer) -> None:
-    names = _with_grad(g)
-    if not names:
-        raise _Dropped("no gradient to clear")
-    g.add(Statement("clear_grad", g.p.draw_choice(("none", "zero")), (Ref(g.p.draw_choice(names)),), (), (), observe=False))
+    name = g.p.draw_choice(_with_grad(g))
+    g.add(Statement("clear_grad", g.p.draw_choice(("none", "zero")), (Ref(name),), (), (), observe=False))
 
 
 def _read_grad(g: Drawer) -> None:
-    names = _with_grad(g)
-    if not names:
-        raise _Dropped("no gradient to read")
+    name = g.p.draw_choice(_with_grad(g))
     g.pitfalls.add("aliasing")
-    g.add(Statement("read_grad", "", (Ref(g.p.draw_choice(names)),), (), (g.name(),), observe=False))
+    g.add(Statement("read_grad", "", (Ref(name),), (), (g.name(),), observe=False))
 
 
 def _mode(g: Drawer) -> None:
@@ -562,13 +589,9 @@ def _mode(g: Drawer) -> None:
 
 def _optimizer(g: Drawer) -> None:
     if g.optimizers and g.p.draw_chance(70):
-        name = Ref(g.p.draw_choice(g.optimizers))
-        if g.p.draw_chance(60):
-            g.add(Statement("step", "", (name,), (), (), observe=False))
-        else:
-            kwargs = (("set_to_none", False),) if g.p.draw_chance(40) else ()
-            g.add(Statement("zero_grad", "", (name,), kwargs, (), observe=False))
+        _use_optimizer(g, g.p.draw_choice(g.optimizers))
         return
+    _with_grad(g)
     leaves = [n for n, t in g.tensors() if t._rg and t._node is None]
     if not leaves:
         raise _Dropped("no parameter")
@@ -588,6 +611,16 @@ def _optimizer(g: Drawer) -> None:
     if g.add(Statement("optimizer", "SGD", (params,), tuple(options.items()), (out,), observe=False)) is None:
         g.optimizers.append(out)
         g.add(Statement("step", "", (Ref(out),), (), (), observe=False))
+        if g.p.draw_chance(50):
+            _use_optimizer(g, out)
+
+
+def _use_optimizer(g: Drawer, name: str) -> None:
+    if g.p.draw_chance(60):
+        g.add(Statement("step", "", (Ref(name),), (), (), observe=False))
+    else:
+        kwargs = (("set_to_none", False),) if g.p.draw_chance(40) else ()
+        g.add(Statement("zero_grad", "", (Ref(name),), kwargs, (), observe=False))
 
 
 def _delete(g: Drawer) -> None:
@@ -658,11 +691,13 @@ def _draw_statements(g: Drawer) -> None:
     while g.depth:
         g.depth -= 1
         g.add(Statement("exit", observe=False))
-    if g.p.draw_chance(75):
-        try:
+    try:
+        if g.p.draw_chance(40):
             _backward(g)
-        except _Dropped:
-            pass
+        if g.p.draw_chance(75):
+            _backward_from_ends(g)
+    except _Dropped:
+        pass
 
 
 def _finish(g: Drawer) -> Program:

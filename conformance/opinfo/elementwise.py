@@ -10,7 +10,9 @@ NUMBERS = FLOATS + INTS
 ALL = (*NUMBERS, "bool")
 
 record("add", "mul", "eq", "ne", "lt", "le", "gt", "ge", dtypes=ALL)
-record("sub", "abs", "neg", "square", "sign", "fmod", "remainder", "floor_divide", dtypes=NUMBERS)
+record("sub", "neg", "square", "fmod", "remainder", "floor_divide", dtypes=NUMBERS)
+record("abs", "sign", dtypes=NUMBERS, recipe="special")
+record("relu", "round", recipe="special")
 record("logical_not", "isnan", "isinf", "isfinite", dtypes=ALL)
 record("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", dtypes=(*INTS, "bool"))
 record("log", "log2", "log10", "sqrt", "rsqrt", recipe="positive")
@@ -19,20 +21,22 @@ record("asin", "acos", "atanh", "logit", recipe="unit")
 
 
 
-
-def _tensors(name: str) -> Any:
-    """Two tensors: these take no number."""
+def _tensors(name: str, ties: bool = False) -> Any:
+    """Two tensors: these take no number. ``ties``: equal elements in both have a rule of their own."""
 
     def draw(g: Any) -> tuple[list[Any], dict[str, Any]]:
         a, b = g.two_operands(name)
+        if ties and g.p.draw_chance(30):
+            b = g.like(a, recipe="integers")
         return [a, b if g.is_tensor(b) or g.p.draw_chance(4) else g.like(a)], {}
 
     return draw
 
 
+for _name, _dtypes in (("maximum", ALL), ("minimum", ALL), ("fmax", NUMBERS), ("fmin", NUMBERS)):
+    record(_name, draw=_tensors(_name, ties=True), dtypes=_dtypes, recipe="integers")
 for _name, _dtypes in (
-    ("maximum", ALL), ("minimum", ALL), ("fmax", NUMBERS), ("fmin", NUMBERS), ("logical_and", ALL), ("logical_or", ALL), ("logical_xor", ALL),
-    ("hypot", FLOATS), ("atan2", FLOATS), ("copysign", FLOATS), ("logaddexp", FLOATS),
+    ("logical_and", ALL), ("logical_or", ALL), ("logical_xor", ALL), ("hypot", FLOATS), ("atan2", FLOATS), ("copysign", FLOATS), ("logaddexp", FLOATS),
 ):  # fmt: skip
     record(_name, draw=_tensors(_name), dtypes=_dtypes)
 

@@ -23,11 +23,16 @@ def _dims(name: str, several: bool = True, optional: bool = True, **fields: Any)
     record(name, draw=draw, **fields)
 
 
-for _name in ("sum", "mean", "amax", "amin"):
-    _dims(_name, dtypes=ALL if _name == "sum" else FLOATS if _name == "mean" else NUMBERS)
+_dims("sum", dtypes=ALL)
+_dims("mean")
 _dims("logsumexp", optional=False)
-for _name in ("argmax", "argmin", "prod", "all", "any", "max", "min"):
+for _name in ("amax", "amin"):
+    _dims(_name, dtypes=NUMBERS, recipe="integers")  # ties share the gradient
+for _name in ("argmax", "argmin", "max", "min"):
+    _dims(_name, several=False, dtypes=NUMBERS, recipe="integers")  # a tie has a documented or the first index
+for _name in ("all", "any"):
     _dims(_name, several=False, dtypes=NUMBERS)
+_dims("prod", several=False, dtypes=NUMBERS, recipe="integers")  # one zero, or two, and the gradient is no quotient
 _dims("count_nonzero", dtypes=ALL)
 
 

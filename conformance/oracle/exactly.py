@@ -37,7 +37,15 @@ class Node:
         outs, grads = tuple(u[0] for u in used), tuple(u[1] for u in used)
         inputs = tuple(leaf for _, leaf in self.leaves)
         found = run(outs, grads, True, create_graph, inputs, accumulate=False, allow_unused=True)
-        return [(slot, g) for (slot, _), g in zip(self.leaves, found, strict=True) if g is not None]
+        return [(slot, _unless_nan(g, leaf)) for (slot, leaf), g in zip(self.leaves, found, strict=True) if g is not None]
+
+
+def _unless_nan(gradient: Any, leaf: Any) -> Any:
+    """Where an operand is NaN there is no derivative to be right about: an infinite radius makes the element inconclusive."""
+    where = np.isnan(leaf._data)
+    if where.any() and gradient._exact is not None:
+        gradient._exact = (gradient._exact[0], np.where(where, np.inf, gradient.radius))
+    return gradient
 
 
 class Scope:

@@ -25,8 +25,8 @@ from refgrad._errors import SHARED
 BLAMED = {"zero_tensor": "backward"}
 #: what is reported when several facets of one statement differ: the one that explains the others
 PRECEDENCE = (
-    "crash", "hang", "error", "dtype", "shape", "value", "grad", "accumulation", "requires_grad", "is_leaf", "grad_fn", "aliasing", "version",
-    "strides", "grad_identity", "warning", "flaky",
+    "crash", "hang", "error", "dtype", "shape", "value", "grad", "accumulation", "requires_grad", "is_leaf", "grad_fn", "grad_identity", "aliasing",
+    "version", "strides", "warning", "flaky",
 )  # fmt: skip
 
 
@@ -167,6 +167,7 @@ class Judge:
         self.judge_errors(index, statement, seen, right)
         if self.stopped:
             return
+        self.judge_hooks(index, seen, right)
         self.judge_state(index, statement, seen, right)
         if not self.verdict.divergences:
             self.judge_values(index, statement, seen)
@@ -182,6 +183,15 @@ class Judge:
             tensor = statement.out[0] if statement.out else next(statement.refs(), "")
             op = BLAMED.get(difference[1], local.op_name(statement))
             self.diverge(index, op, "error", tensor, found, error=difference[1])
+
+    def judge_hooks(self, index: int, seen: Observation, right: Observation) -> None:
+        """The program's hooks ran where they had to. What they made of a gradient is judged from what flows on, so nothing else would tell."""
+        if seen.raised is not None or not (seen.arrivals and right.arrivals):
+            return
+        due, ran = ({(a.name, a.slot) for a in o.arrivals if a.flowed is not a.value} for o in (right, seen))
+        for name, slot in sorted(due ^ ran):
+            texts = ("a hook runs", "none runs") if (name, slot) in due else ("no hook runs", "one runs")
+            self.diverge(index, "hook", "grad", f"{name}@{slot}", Evidence(*texts, "a hook runs once per gradient, until it is removed"), order=1)
 
     def judge_state(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
         if statement.kind == "grad":

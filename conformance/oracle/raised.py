@@ -13,6 +13,7 @@ OF_SAVED = frozenset(("none", "freed_graph", "modified_inplace"))
 #: keys that mean one thing, said differently by different paths through an engine
 SAME = {
     "select_bounds": "index_bounds", "index_bounds_runtime": "index_bounds", "copy_bounds": "index_bounds", "select_bounds_fast": "index_bounds",
+    "inplace_size": "inplace_broadcast",
     "nograd_view_of_view_inplace": "nograd_view_inplace", "inference_view_of_view_inplace": "inference_view_inplace",
 }  # fmt: skip
 

@@ -61,8 +61,10 @@ class EagerTorch:
     def dtype(self, name: str) -> Any:
         return getattr(torch, name)
 
-    def dtype_name(self, dtype: Any) -> str:
-        return _NAMES.get(dtype, str(dtype).removeprefix("torch."))
+    def layout(self, tensor: Any) -> tuple[str, tuple[int, ...], tuple[int, ...], int]:
+        dtype = tensor.dtype
+        name = _NAMES.get(dtype) or str(dtype).removeprefix("torch.")
+        return (name, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
 
     def function(self, op: str) -> Callable[..., Any]:
         found = self._functions.get(op)

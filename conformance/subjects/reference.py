@@ -37,8 +37,9 @@ class Reference:
     def dtype(self, name: str) -> Any:
         return BY_NAME[name]
 
-    def dtype_name(self, dtype: Any) -> str:
-        return str(dtype.name)
+    def layout(self, tensor: Any) -> tuple[str, tuple[int, ...], tuple[int, ...], int]:
+        data = tensor._data
+        return (tensor.dtype.name, data.shape, element_strides(data), tensor.storage_offset())
 
     def function(self, op: str) -> Callable[..., Any]:
         return TABLE[op].public
@@ -47,15 +48,15 @@ class Reference:
         pass
 
     def lay_out(self, tensor: Any, strides: tuple[int, ...]) -> None:
-        """The tensor's elements in new memory of this order, unless others share its memory or it lies so already."""
+        """The tensor's elements in new memory of this order, unless it lies so already."""
         data = tensor._data
-        if tensor._view is not None or data.size == 0 or element_strides(data) == tuple(strides):
+        if data.size == 0 or element_strides(data) == tuple(strides):
             return
         order = sorted(range(data.ndim), key=lambda d: (-strides[d], d))
         laid = np.empty([data.shape[d] for d in order], data.dtype).transpose(np.argsort(order))
         if element_strides(laid) == tuple(strides):
             laid[...] = data
-            tensor._data, tensor._storage = laid, None
+            tensor._data, tensor._storage, tensor._view = laid, None, None
 
     def describe(self) -> dict[str, str]:
         return {"version": "reference", "torch": TORCH, "capability": "numpy"}

@@ -39,7 +39,7 @@ class Engine(Protocol):
 
     def dtype(self, name: str) -> Any: ...
 
-    def dtype_name(self, dtype: Any) -> str: ...
+    def layout(self, tensor: Any) -> tuple[str, tuple[int, ...], tuple[int, ...], int]: ...  # dtype's name, shape, strides, offset
 
     def function(self, op: str) -> Callable[..., Any]: ...
 
@@ -50,6 +50,11 @@ class Engine(Protocol):
 
 #: how torch says that it has no derivative: no error, but a thing it cannot do
 NO_DERIVATIVE = re.compile(r"^derivative for .* is not implemented|^the derivative for .* is not implemented|is not differentiable twice")
+
+
+#: a named tuple's own constructor costs as much again, and there is one per tensor and statement
+_NEW = tuple.__new__
+_NEVER_SEEN: tuple[Any, int, int] = (None, 0, 0)
 
 
 class Unbound(Exception):
@@ -209,9 +214,10 @@ class Walk:
         if base is not None:
             base = by_id.get(id(base), "unnamed")
         inference = t.is_inference()
-        held, count, first = self.identities.get(name, (None, 0, 0))
+        version = 0 if inference else t._version
+        held, count, first = self.identities.get(name, _NEVER_SEEN)
         if held is not t:
-            count, first = count + 1, 0 if inference else t._version
+            count, first = count + 1, version
             self.identities[name] = (t, count, first)
         try:
             node = t.grad_fn
@@ -222,10 +228,8 @@ class Walk:
             grad_fn = str(error)[:40]
         else:
             grad_fn = "" if node is None else type(node).__name__
-        return TensorState(
-            engine.dtype_name(t.dtype), tuple(t.shape), t.stride(), t.storage_offset(), alias, base, requires_grad, leaf, grad_fn, number, retains,
-            inference, ABSENT if inference else t._version - first, count,
-        )  # fmt: skip
+        seen = (alias, base, requires_grad, leaf, grad_fn, number, retains, inference, ABSENT if inference else version - first, count)
+        return _NEW(TensorState, (*engine.layout(t), *seen))
 
     def read(self, name: str, tensor: Any, observation: Observation) -> None:
         bits = self.engine.bits(tensor)

@@ -124,7 +124,7 @@ def rsub(input, other, *, alpha=1):
 @op(
     name="rsub",
     direct=True,
-    iterates=False,
+    memory_order="last first",
     refuses=_refuse_bools,
     ulps=_sum_ulps,
     scale=lambda input, other, alpha: _sum_scale(other, -input, alpha),
@@ -133,8 +133,7 @@ def rsub(input, other, *, alpha=1):
 )
 def _rsub_tensor(input, other, *, alpha=1):
     broadcast_shapes(other.shape, input.shape)
-    out = np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
-    return laid_out(out, [other, input])
+    return np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
 
 
 # --- mul, div ---------------------------------------------------------------------------------------------------------

@@ -459,7 +459,7 @@ def linear(input, weight, bias=None):
     if ndim == 2:
         return addmm(bias, input, weight.t())
     row = bias._data.ndim == 1 or sum(n != 1 for n in bias._data.shape) == 1
-    if row and input.is_contiguous():
+    if row and input.is_contiguous() and bias.is_contiguous():
         *batch, inner = input._data.shape
         out = addmm(bias, input.reshape((math.prod(batch), inner)), weight.t())
         return out.view((*batch, weight._data.shape[0]))

@@ -199,6 +199,9 @@ def infer_size(shape: Any, numel: int) -> tuple[int, ...]:
 
 def _viewed(input: np.ndarray, size: Any) -> np.ndarray | None:
     """A view of that shape, or None where memory does not allow it."""
+    if input.size == 1 and input.ndim and not any(input.strides):  # strides of 0 tell a view that others may share: they stay
+        size = input.reshape(size).shape
+        return strided(input, size, (0,) * len(size))
     try:
         return input.reshape(size, copy=False)
     except ValueError:

@@ -121,7 +121,16 @@ def setitem_off_by_one() -> None:
 
 @mutant("mul", "grad", "gradients", "a tensor times itself gets one of its two contributions")
 def mul_counts_once() -> None:
-    wrong_gradient("mul", lambda sent, arrived, out, a, b: (sent[0], None if a is b else sent[1]))
+    def wrap(original: Function) -> Function:
+        def mul(a: Any, b: Any) -> Any:
+            out = original(a, b)
+            if a is b and out.grad_fn is not None:
+                out.grad_fn.register_hook(lambda sent, _: (sent[0], None))
+            return out
+
+        return mul
+
+    replace("mul", wrap)
 
 
 @mutant("tanh", "grad", "gradients", "1 - x² in place of 1 - tanh(x)²")
@@ -263,7 +272,7 @@ def hook_anywhere() -> None:
     patch(torch.Tensor, "register_hook", wrap)
 
 
-@mutant("remove_hook", "grad", "bookkeeping", "a removed hook still runs")
+@mutant("hook", "grad", "bookkeeping", "a removed hook still runs")
 def hook_stays() -> None:
     patch(torch.utils.hooks.RemovableHandle, "remove", lambda original: lambda self: None)
 
