@@ -368,12 +368,12 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     for value in _flatten(bound, entry.tensor_places):
         if enabled and isinstance(value, Tensor) and value._view is not None:
             refresh(value)
-    if entry.check is not None:
-        entry.check(*bound)
     if entry.apart:
         check_apart(target, _flatten(bound, entry.tensor_places)[1:])
     if entry.checks_overlap and not (entry.name == "copy" and bound[1] is target):  # a copy onto itself does nothing
         check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)])
+    if entry.check is not None:
+        entry.check(*bound)
     result = inplace_result(entry, bound)
     node = None
     if recording and target.dtype.category == FLOAT:

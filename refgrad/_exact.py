@@ -76,7 +76,7 @@ def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool, compares: bool = Fals
         data = value._data
         if as_is and (data.dtype.kind in "biu" or value._exact is not None):
             return data
-        return data if data.dtype is nominal.wide and value.dtype is nominal else _as_nominal(value, nominal).astype(nominal.wide)
+        return data if data.dtype is nominal.wide and value.dtype is nominal else _as_nominal(value, nominal, compares).astype(nominal.wide)
     if value is None or as_is:
         return value
     if nominal.category == FLOAT and nominal.itemsize <= 4:
@@ -86,9 +86,9 @@ def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool, compares: bool = Fals
     return np.asarray(value, nominal.wide)
 
 
-def _as_nominal(value: Tensor, nominal: _dtypes.dtype) -> np.ndarray:
+def _as_nominal(value: Tensor, nominal: _dtypes.dtype, compares: bool = False) -> np.ndarray:
     """The values as promotion converts them, which rounds wider ones; a ball that is no point keeps its centre."""
-    if value.dtype is nominal or nominal.category != FLOAT or (not value._data.ndim and nominal.itemsize == 2) or (value._exact is not None and value._exact[1] is not None):
+    if value.dtype is nominal or nominal.category != FLOAT or (not value._data.ndim and nominal.itemsize == 2 and not compares) or (value._exact is not None and value._exact[1] is not None):
         return value._data
     return _dtypes.narrow(value._data, nominal.np)
 

@@ -279,6 +279,7 @@ class Tensor:
     def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
         if not self.requires_grad:
             raise error("hook_needs_grad")
+        self.grad_fn  # noqa: B018 - a stale view's node is rebuilt first
         hooks = self._hooks_here()
         handle = RemovableHandle(hooks)
         hooks[handle.id] = hook

@@ -80,6 +80,7 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
         if create_graph:
             made.append(_vjp_node(judge, index, node, here, contributions, arrived))
             judge.opaque.update(judge.same_edge.get(slot, slot) for slot, _ in node.outs)
+    judge.opaque.update(n.outs[0][0] for n in judge.nodes if n.rebuilt and n.leaves[0][0] in judge.opaque)
     judge.nodes += [m for m in reversed(made) if m is not None]
     return expected
 

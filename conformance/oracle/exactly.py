@@ -28,6 +28,7 @@ class Node:
     op: str
     leaves: list[tuple[Slot, Any]]
     outs: list[tuple[Slot, Any]]
+    rebuilt: bool = False  # a view whose node was rebuilt: its out is what its leaf is
 
     def pull(self, flows: list[Any], create_graph: bool) -> list[tuple[Slot, Any]]:
         """The contributions to the leaves, given a ball (or None) per out."""

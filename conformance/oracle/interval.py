@@ -51,7 +51,7 @@ def premature_overflow(comparison: Comparison, mid: np.ndarray, got: np.ndarray,
     nominal = OF[got.dtype]
     if comparison.bad is None or nominal.category != FLOAT:
         return comparison
-    limit = nominal.largest**0.5
+    limit = (nominal.largest / (4 * max([1, *(a.size for a in operands)]))) ** 0.5
     floats = [a if a.dtype.kind == "f" else a.astype(np.float64) for a in operands if a.dtype not in OF or OF[a.dtype].category == FLOAT]
     if not any(np.any(np.isfinite(a) & (np.abs(a) > limit)) for a in floats):
         return comparison

@@ -72,6 +72,7 @@ class Judge:
     hook_changed: bool = False
     contiguous_inputs: bool = True
     stopped: bool = False
+    deleted_leaf: bool = False  # a leaf without a name still accumulates, into memory that others may share
 
     # --- what the parts of the oracle call --------------------------------------------------------------------------------
 
@@ -230,6 +231,10 @@ class Judge:
         return True
 
     def judge_unchanged(self, index: int, statement: Statement, raised_key: str) -> None:
+        if statement.kind == "delete" and self.states.get(statement.args[0].name, None) is not None:
+            self.deleted_leaf = self.deleted_leaf or self.states[statement.args[0].name].requires_grad is True
+        if self.deleted_leaf and statement.kind in ("backward", "grad"):
+            return
         for name, bits in self.new_values.items():
             before = self.values.get(name)
             if before is None or name in self.expected_change or name in statement.out:

@@ -56,13 +56,22 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         got = judge.new_values.get(name)
         if got is None or not isinstance(out, Tensor):
             continue
-        judge_value(judge, index, statement, name, out, got, signed)
+        if not _unordered(statement, judge, out):
+            judge_value(judge, index, statement, name, out, got, signed)
         if name not in judge.new_slots:
             continue
         if judge.new_slots[name] not in known:  # otherwise the op returned its input: one gradient edge under two names
             node_outs.append((judge.new_slots[name], out))
     if node_outs:
         judge.nodes.append(Node(index, op_name(statement), scope.used(), node_outs))
+
+
+def _unordered(statement: Statement, judge: Any, out: Any) -> bool:
+    """Indices of a sort that is not stable: among equal elements any order is right."""
+    if statement.op not in ("sort", "argsort", "topk") or out._data.dtype.kind == "f":
+        return False
+    values = judge.values[next(statement.refs())]
+    return np.unique(values).size != values.size
 
 
 def judge_value(judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False) -> None:
@@ -247,7 +256,7 @@ def add_rebuilt_views(judge: Any, index: int, statement: Statement) -> None:
             continue
         leaf = ball(judge.now[base], requires_grad=True)
         out = leaf.reshape(-1)[make(np.array(where))]
-        judge.nodes.append(Node(index, op_name(statement), [(judge.new_slots[base], leaf)], [(slot, out)]))
+        judge.nodes.append(Node(index, op_name(statement), [(judge.new_slots[base], leaf)], [(slot, out)], rebuilt=True))
 
 
 __all__ = ["OPS", "WRITES", "Ref", "add_rebuilt_views", "judge_op", "judge_write", "op_name"]

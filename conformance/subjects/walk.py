@@ -102,7 +102,17 @@ class Walk:
         finally:
             while self.blocks:
                 self.blocks.pop().__exit__(None, None, None)
+            self.release()
         return observations
+
+    def release(self) -> None:
+        """Breaks the cycles that a program leaves: a gradient with a graph holds its leaf, a hook holds this walk. Python's collector does not see into
+        an engine's graph, so a run would grow by every such program."""
+        for tensor in self.names.values():
+            if tensor.__class__ is self.tensor_type and not tensor.is_inference():
+                tensor.grad = None
+        for table in (self.names, self.nodes, self.identities, self.last_bits, self.pending):
+            table.clear()  # type: ignore[attr-defined]
 
     def step(self, index: int, statement: Statement) -> Observation:
         observation = Observation(index)

@@ -365,6 +365,8 @@ def _mean_radius(values: list[Any], radii: list[Any], result: Any, nominal: _dty
 def _var_vjp(grad: Any, input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
     shape = input._data.shape
     freedom = _freedom(shape, dim, correction)
+    if freedom <= 0 and (dim is None or not shape):
+        input = input.detach()  # 0 / 0 or x / 0, whatever x: no function of it
     mean = TABLE["mean"].public(input, dim, True)
     return (2.0 / freedom if freedom else math.inf) * restore(grad, len(shape), dim, keepdim) * (input - mean)
 
