@@ -115,10 +115,10 @@ def run_pytest(session: nox.Session, python: str, *arguments: str, env: dict[str
     return code_of(session, python, "-m", "pytest", *arguments, env=env)
 
 
-def judge_pytest(session: nox.Session, *arguments: str) -> None:
-    """Runs tests on all cores; any failure is a failure, whatever pytest calls it."""
+def judge_pytest(session: nox.Session, *arguments: str, processes: str = "auto") -> None:
+    """Runs tests, on all cores unless told otherwise; any failure is a failure, whatever pytest calls it."""
     python = torch_environment(session)
-    if code := run_pytest(session, python, "-n", "auto", "--dist", "worksteal", *arguments):
+    if code := run_pytest(session, python, "-n", processes, "--dist", "worksteal", *arguments):
         session.error(f"pytest's exit code {code}")
 
 
@@ -172,7 +172,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def quality(session: nox.Session) -> None:
     """Is the tester any good: planted defects must be caught, and refgrad's numbers are certified."""
-    judge_pytest(session, "tests/quality", *session.posargs)
+    judge_pytest(session, "tests/quality", *session.posargs, processes="0")  # each search has workers on both cores: two would share them
 
 
 @nox.session

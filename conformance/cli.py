@@ -388,6 +388,8 @@ def known_lint(files: tuple[Path, ...]) -> None:
 @click.option("--file", "file", type=PATH, default=USER, show_default=True)
 def known_prune(out: Path, file: Path) -> None:
     """Remove the entries that the last run found stale."""
+    if not file.exists() and file != USER:
+        refuse(f"{file}: no such file; name a known-failure file with --file")
     try:
         stale = [e["entry"] for e in read(out) if e["type"] == "known" and e["status"] == "stale"]
         removed = prune(file, stale) if file.exists() else []

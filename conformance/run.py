@@ -37,7 +37,8 @@ BATCH: Final = 50
 STRIDE: Final = 1_000_000_000
 #: seconds without progress (one program, or one minimization) after which a worker hangs
 TIMEOUT: Final = 120.0
-_MINIMIZE_CRASH_CALLS: Final = 16
+#: runs of candidates while a crashing program is minimized; each costs a fresh worker
+CRASHES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Settings:
     merge_events: Path | None = None
     baseline: Path | None = None
     timeout: float = TIMEOUT
+    crashes: int = CRASHES
 
 
 #: takes every event as it arises, for the terminal
@@ -316,6 +318,19 @@ def _closed(program: Program) -> Program:
     return program.with_statements((*program.statements, *[Statement("exit")] * depth))
 
 
+def _needed(program: Program) -> Program:
+    """Only the guilty statement and those that bind what it reads, and so on back: enough for most crashes."""
+    place = _guilty(program)
+    wanted = set(program.statements[place].refs())
+    kept = {place}
+    for index in range(place - 1, -1, -1):
+        statement = program.statements[index]
+        if wanted & set(statement.out):
+            kept.add(index)
+            wanted.update(statement.refs())
+    return program.without(set(range(len(program))) - kept)
+
+
 def _smallest_loss(program: Program, kind: str, subject: str, settings: Settings) -> Program:
     """The program cut after the guilty statement and, where it crashes, minimized (few calls: each costs a fresh worker)."""
     from conformance.minimize import NotInteresting, minimize
@@ -336,7 +351,8 @@ def _smallest_loss(program: Program, kind: str, subject: str, settings: Settings
             found = until_lost(candidate)
             return found is not None and found == candidate and op_name(found.statements[_guilty(found)]) == guilty
 
+        needed = _needed(cut)
         try:
-            return minimize(cut, crashes, budget=_MINIMIZE_CRASH_CALLS)
+            return minimize(needed if crashes(needed) else cut, crashes, budget=settings.crashes)
         except NotInteresting:
             return cut

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from refgrad import _dispatch
-from refgrad._dtypes import F32, F64
+from refgrad._dtypes import F32, F64, OF
 from refgrad._errors import error
 from refgrad._grad_mode import MODE
 from refgrad._graph import SEQUENCE, Node, accumulator, load, save_input, save_result
@@ -232,7 +232,7 @@ def _plain_source(name: str, entry: Op) -> str:
         return f"geometry({tensor})"
     if tensor == "tensors":
         return f"[t._data.{kind} for t in tensors]" if kind == "shape" else "[t.dtype for t in tensors]"
-    return f"(() if not isinstance({tensor}, Tensor) else {tensor}._data.shape)" if kind == "shape" else f"{tensor}.dtype"
+    return f"(() if not isinstance({tensor}, Tensor) else {tensor}._data.shape)" if kind == "shape" else _unless_none(entry, tensor, f"{tensor}.dtype", "None")
 
 
 def _sole_user(entry: Op, name: str) -> str | None:
@@ -332,14 +332,14 @@ def _compile_function(entry: Op, operate: Callable[..., Any] | None = None) -> C
     bound = "".join(f"{p}, " for p in entry.params)
     lines = [f"def {entry.name}({signature}):"]
     lines += _gather_more(entry)
-    lines += _indent(1, _view_path(entry) if entry.view else _fast_path(entry))
+    lines += _indent(1, _view_path(entry) if entry.view else _fast_path(entry) or _tensor_path(entry))
     lines.append(f"    return operate({', '.join(entry.tensors)})" if operate is not None else f"    return call(op_, ({bound}))")
     namespace |= {
         "operate": operate,
         "op_": entry, "call": _dispatch.call, "Tensor": Tensor, "MODE": MODE, "SEQUENCE": SEQUENCE, "accumulator": accumulator, "new": Tensor.__new__,
         "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64, "forward": entry.forward, "NODE": entry.node,
         "longdouble": np.longdouble, "constant": _dispatch.constant, "ndarray": np.ndarray, "asarray": np.asarray, "laid_out": laid_out,
-        "refresh": refresh, "as_view": _dispatch.as_view, "geometry": geometry,
+        "refresh": refresh, "as_view": _dispatch.as_view, "geometry": geometry, "check": entry.check, "OF": OF,
     }  # fmt: skip
     _compile("\n".join(lines) + "\n", entry.name if operate is None else f"{entry.name} as an operator", namespace)
     return namespace[entry.name]  # type: ignore[no-any-return]
@@ -384,6 +384,72 @@ def _fast_path(entry: Op) -> list[str]:
         lines += [f"        elif {b}.__class__ is float or {b}.__class__ is int:", f"            b = constant({b}, dt)"]
         lines += _indent(3, _fast_body(entry, ["a", "b"], [a]))
     return lines
+
+
+def _tensor_path(entry: Op) -> list[str]:
+    """Source for plain tensors in the other ops of one output: any number of them, optional ones, some without a part in promotion, a check first.
+
+    Tensors that are promoted are all float32 or all float64 here; under ``promote="none"`` they are what they are.
+    """
+    promoted = [t for t in entry.tensors if entry.promote != "none" and entry.place[t] in entry.promoted_places and t not in entry.number_only]
+    if entry.multi or entry.alias_if or entry.list_place is not None or len(entry.outputs) > 1 or not entry.tensors:
+        return []
+    if entry.promote != "none" and (entry.result_dtype is not None or not promoted or _optional(entry, promoted[0])):
+        return []
+    given = [t for t in entry.tensors if t not in entry.number_only]
+    plain = [_unless_none(entry, t, f"{t}.__class__ is Tensor and {_fresh(t)}", "True") for t in given]
+    plain += [_unless_none(entry, t, f"({t}.__class__ is float or {t}.__class__ is int)", "True") for t in entry.tensors if t in entry.number_only]
+    lines = [f"if {' and '.join(plain)} and not MODE.inference:"]
+    if not promoted:
+        return [*lines, *_indent(1, _tensor_body(entry, given, promoted))]
+    same = "".join(f" and {_unless_none(entry, t, f'{t}._data.dtype is dt', 'True')}" for t in promoted[1:])
+    lines += [f"    dt = {promoted[0]}._data.dtype", f"    if (dt is F32 or dt is F64){same}:"]
+    return [*lines, *_indent(2, _tensor_body(entry, given, promoted))]
+
+
+def _tensor_body(entry: Op, given: list[str], promoted: list[str]) -> list[str]:
+    """Check, forward, narrow, wrap and record; ``given`` are the parameters that hold tensors here."""
+    everything = ", ".join(entry.params)
+    body = [f"check({everything})"] if entry.check is not None else []
+    if promoted and not entry.direct:
+        body.append("wide = F64 if dt is F32 else longdouble")
+    body += ["try:", f"    r = forward({', '.join(_tensor_arguments(entry, given, promoted))})", "except (ValueError, TypeError):"]
+    body += [f"    return call(op_, ({everything}, ))", "if r.__class__ is not ndarray: r = asarray(r)"]
+    if promoted and entry.promote != "bool":
+        body.append('if r.dtype is not dt and r.dtype.kind == "f": r = r.astype(dt)')
+    if entry.iterates:
+        contiguous = " and ".join(_unless_none(entry, t, f"{t}._data.flags.c_contiguous", "True") for t in given)
+        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [t._data for t in ({', '.join(given)}, ) if t is not None])")
+    body += ["out = new(Tensor)", "out._data = r"]
+    differentiable = [d for d in entry.vjp if d in given]
+    if differentiable:
+        needs = " or ".join(_unless_none(entry, d, f"{d}._rg", "False") for d in differentiable)
+        body += ["dt = r.dtype", f"if ({needs}) and MODE.mode == 0 and OF[dt].category == 2:"]
+        body += _indent(1, _record_lines(entry, differentiable, given))
+    return [*body, "return out"]
+
+
+def _tensor_arguments(entry: Op, given: list[str], promoted: list[str]) -> list[str]:
+    """Forward's arguments: arrays for tensors, at compute precision for promoted ones and for numbers that take part in it."""
+    arguments = []
+    widened = "" if entry.direct or not promoted else ".astype(wide)"
+    for name, p in entry.signature.parameters.items():
+        source = name
+        if name in given:
+            source = _unless_none(entry, name, f"{name}._data{widened if name in promoted else ''}", "None")
+        elif promoted and (name in entry.number_only or entry.place[name] in entry.scalar_places):
+            source = f"(None if {name} is None else constant({name}, dt){widened})"
+        arguments.append(f"{name}={source}" if p.kind is p.KEYWORD_ONLY else source)
+    return arguments
+
+
+def _optional(entry: Op, name: str) -> bool:
+    return entry.signature.parameters[name].default is None
+
+
+def _unless_none(entry: Op, name: str, source: str, otherwise: str) -> str:
+    """``source``, or ``otherwise`` where an optional argument is not given."""
+    return f"({otherwise} if {name} is None else {source})" if _optional(entry, name) else source
 
 
 def _view_path(entry: Op) -> list[str]:
@@ -449,14 +515,17 @@ def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
 def _record_lines(entry: Op, differentiable: list[str], tensors: list[str]) -> list[str]:
     lines = ["node = NODE()"]
     for d in differentiable:
-        lines.append(f"n = {d}._node")
-        lines.append(f"e_{d} = (n, {d}._nr) if n is not None else ((accumulator({d}), 0) if {d}._rg else None)")
+        lines.append(f"n = {_unless_none(entry, d, f'{d}._node', 'None')}")
+        needs = _unless_none(entry, d, f"{d}._rg", "False")
+        lines.append(f"e_{d} = (n, {d}._nr) if n is not None else ((accumulator({d}), 0) if {needs} else None)")
     lines.append(f"node.next = ({''.join(('e_' + d if d in differentiable else 'None') + ', ' for d in entry.vjp)})")
     lines += ["node.outs = ((r.shape, dt),)", "node.seq = next(SEQUENCE)", "out._node = node", "out._rg = True"]
     if entry.saves:
         saved = []
         for s in entry.saves:
-            keep = "save_result(out)" if s in entry.outputs else f"({s}, 0 if {s}._storage is None else {s}._storage.version)" if s in tensors else s
+            keep = "save_result(out)" if s in entry.outputs else s
+            if s in tensors:
+                keep = _unless_none(entry, s, f"({s}, 0 if {s}._storage is None else {s}._storage.version)", "None")
             user = entry.sole_user[s]
             if user is not None:
                 keep = f"{keep} if e_{user} is not None else None" if user in differentiable else "None"

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from conformance.program import Literal
@@ -29,12 +30,17 @@ class _Planted(Reference):
 
 
 class Wrong(_Planted):
-    """Its exp is off by a thousandth."""
+    """Its exp is off by a thousandth; all else about it is right."""
 
     name = "wrong"
 
     def planted(self, right: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **kwargs: right(*args, **kwargs) * 1.001
+        def wrong(*args: Any, **kwargs: Any) -> Any:
+            out = right(*args, **kwargs)
+            out._data *= out.dtype.np.type(1.001)
+            return out
+
+        return wrong
 
 
 class Crashing(_Planted):
@@ -56,14 +62,15 @@ class Hanging(_Planted):
 
 
 class Interrupting(Wrong):
-    """Wrong, and after a while it sends to the process that started its worker what Ctrl-C sends."""
+    """Wrong, and once ./reports holds what it was caught at, it sends to the process that started its worker what Ctrl-C sends."""
 
     name = "interrupting"
-    literals = 0
+    sent = False
 
     def literal(self, literal: Literal, requires_grad: bool) -> Any:
-        self.literals += 1
-        if self.literals == 2_000:
+        events = Path("reports", "events.jsonl")
+        if not self.sent and events.exists() and b'"type":"divergence"' in events.read_bytes():
+            self.sent = True
             os.kill(os.getppid(), signal.SIGINT)
         return super().literal(literal, requires_grad)
 

@@ -199,8 +199,9 @@ def test_a_dtype_asked_for_is_nearly_all_that_floats_are_drawn_in(dtype: str) ->
 @pytest.mark.parametrize(
     ("action", "kinds"),
     [
-        ("hook", {"hook", "remove_hook"}), ("optimizer", {"optimizer", "step", "zero_grad"}), ("grad", {"grad"}), ("mode", {"enter", "exit"}),
-        ("delete", {"delete"}), ("read_grad", {"read_grad"}), ("setitem", {"setitem"}), ("inplace", {"augmented"}), ("retain_grad", {"retain_grad"}),
+        ("hook", {"hook", "remove_hook"}), ("optimizer", {"optimizer", "step", "zero_grad"}), ("grad", {"grad"}),
+        ("mode", {"enter", "exit"}), ("delete", {"delete"}), ("read_grad", {"read_grad"}), ("setitem", {"setitem"}),
+        ("inplace", {"augmented"}), ("retain_grad", {"retain_grad"}),
     ],
 )  # fmt: skip
 def test_an_action_of_factor_zero_is_never_chosen(action: str, kinds: set[str]) -> None:

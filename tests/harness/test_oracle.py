@@ -87,7 +87,10 @@ def arrival(at: int, name: str, change: Callable[[Any], Any], order: int = 1) ->
 
     def tamper(seen: list[Observation]) -> None:
         (found,) = [a for a in seen[at].arrivals if a.name == name and a.order == order]
-        found.value, found.flowed = np.asarray(change(found.value.copy())), np.asarray(change(found.flowed.copy()))
+        hooked = found.flowed is not found.value  # the same array says that no hook of the program ran
+        flowed = np.asarray(change(found.flowed.copy()))
+        found.value = np.asarray(change(found.value.copy()))
+        found.flowed = flowed if hooked else found.value
 
     return tamper
 
@@ -111,7 +114,7 @@ def one_op(op: str, *args: Any, values: Any = (1.5, 2.5, 3.0), dtype: str = "flo
     return write(leaf("t0", values, dtype), do(kind, op, "@t0", *args, out="t1"))
 
 
-#: program, numbers that its result may be off, numbers that it may not: u is half the spacing at a power of two, a quarter to half elsewhere
+#: program, by how many numbers of its dtype its result may be off, by how many it may not
 ALLOWED = {
     "a sum of numbers may be off by its one rounding": (one_op("add", "@t0", values=[1.5, 3.0]), 0, 1),
     "a sum of float64 too": (one_op("add", "@t0", values=[1.5, 3.0], dtype="float64"), 0, 1),
@@ -214,7 +217,9 @@ BASE = (leaf("t0", [[1.0, 2.0], [3.0, 4.0]]), do("operator", "mul", "@t0", 1.0, 
         (do("setitem", "", "@t2", 0, 7.0), "setitem", "t2", "t1"),
     ],
 )
-def test_what_was_written_is_judged_and_so_is_everybody_who_shares_the_memory(statement: Statement, op: str, target: str, alias: str) -> None:
+def test_what_was_written_is_judged_and_so_is_everybody_who_shares_the_memory(
+    statement: Statement, op: str, target: str, alias: str
+) -> None:
     program = write(*BASE, statement)
     assert told(program, value(3, target, double)) == (op, "value", target, 3)
     assert told(program, value(3, alias, double)) == (op, "aliasing", alias, 3)
@@ -225,7 +230,9 @@ def test_a_write_that_others_do_not_see_is_aliasing() -> None:
     assert told(program, lambda seen: seen[3].values.pop("t1")) == ("mul", "aliasing", "t1", 3)
 
 
-@pytest.mark.parametrize("statement", [do("call", "exp", "@t1", out="t3"), do("inplace", "mul", "@t1", 3.0), do("detach", "", "@t1", out="t3")])
+@pytest.mark.parametrize(
+    "statement", [do("call", "exp", "@t1", out="t3"), do("inplace", "mul", "@t1", 3.0), do("detach", "", "@t1", out="t3")]
+)
 def test_nobody_elses_value_changes(statement: Statement) -> None:
     assert told(write(*BASE, statement), value(3, "t0", double)) == (op_name(statement), "aliasing", "t0", 3)
 
@@ -233,7 +240,11 @@ def test_nobody_elses_value_changes(statement: Statement) -> None:
 def test_a_statement_that_raises_changes_nothing() -> None:
     program = write(*BASE, do("inplace", "add", "@t1", "@t0"), do("method", "view", "@t1", 9, out="t3"))
     found = first(program, value(4, "t1", double))
-    assert found is not None and (found.key.facet, found.tensor, found.statement) == ("aliasing", "t1", 4) and "raises" in found.evidence.reason
+    assert (
+        found is not None
+        and (found.key.facet, found.tensor, found.statement) == ("aliasing", "t1", 4)
+        and "raises" in found.evidence.reason
+    )
 
 
 @pytest.mark.parametrize(("kind", "source_name"), [("detach", "t1"), ("read_grad", "t0")])
@@ -288,7 +299,8 @@ def test_a_gradient_of_another_shape_or_dtype_is_wrong() -> None:
 
 def test_the_gradient_of_a_tensor_used_twice_is_the_sum() -> None:
     program = write(
-        leaf("t0", [3.0]), do("operator", "mul", "@t0", "@t0", out="t1"), do("operator", "add", "@t1", "@t0", out="t2"), do("backward", "", "@t2")
+        leaf("t0", [3.0]), do("operator", "mul", "@t0", "@t0", out="t1"), do("operator", "add", "@t1", "@t0", out="t2"),
+        do("backward", "", "@t2"),
     )  # fmt: skip
     assert told(program, arrival(3, "t0", lambda array: array - 1))[1:] == ("grad", "t0@0", 3)  # type: ignore[index]
 
@@ -421,7 +433,9 @@ AGAIN = write(*CHAIN.statements, do("backward", "", "@t2"))
         (CHAIN, 1, Raised("RuntimeError", "no"), "RuntimeError"),
     ],
 )
-def test_an_error_that_is_missing_another_or_one_too_many_is_told_by_its_key(program: Program, at: int, error: Raised | None, key: str) -> None:
+def test_an_error_that_is_missing_another_or_one_too_many_is_told_by_its_key(
+    program: Program, at: int, error: Raised | None, key: str
+) -> None:
     found = first(program, raises(at, error))
     assert found is not None and (found.key.op, found.key.facet, found.statement) == (op_name(program.statements[at]), "error", at)
     assert found.key.error.startswith(key) or found.key.error == key
@@ -439,7 +453,8 @@ STATED = write(
     leaf("t0", [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), do("operator", "mul", "@t0", 2.0, out="t1"), do("method", "t", "@t1", out="t2"),
 )  # fmt: skip
 OTHER = {
-    "dtype": "float64", "shape": (2, 3), "strides": (2, 1), "offset": 1, "alias": "t2", "base": None, "requires_grad": False, "is_leaf": True,
+    "dtype": "float64", "shape": (2, 3), "strides": (2, 1), "offset": 1, "alias": "t2", "base": None, "requires_grad": False,
+    "is_leaf": True,
     "grad_fn": "OtherBackward0", "output_nr": 1, "retains_grad": True, "is_inference": True, "version": 1, "identity": 2,
 }  # fmt: skip
 
@@ -521,8 +536,9 @@ def test_every_kind_that_shows_values_has_a_judge() -> None:
 def test_what_was_compared_is_counted_by_op_dtype_facet_and_layout() -> None:
     found = verdict(CHAIN)
     assert dict(found.coverage) == {
-        ("exp", "float32", "value", "contiguous"): 1, ("sum", "float32", "value", "contiguous"): 1, ("backward", "float32", "grad", "contiguous"): 1,
-        ("sum", "float32", "grad", "contiguous"): 1, ("exp", "float32", "grad", "contiguous"): 1, ("backward", "float32", "accumulation", "contiguous"): 1,
+        ("exp", "float32", "value", "contiguous"): 1, ("sum", "float32", "value", "contiguous"): 1,
+        ("backward", "float32", "grad", "contiguous"): 1, ("sum", "float32", "grad", "contiguous"): 1,
+        ("exp", "float32", "grad", "contiguous"): 1, ("backward", "float32", "accumulation", "contiguous"): 1,
     }  # fmt: skip
     assert found.elements == 3 + 1 + 1 + 3 + 3 + 3 and found.inconclusive == 0
 
@@ -593,7 +609,7 @@ def test_a_wrong_output_of_a_drawn_program_is_told_as_that_ops_value() -> None:
 
 
 def plant_arrival(seed: int) -> tuple[str, list[tuple[str, int]], int] | None:
-    """One gradient of a drawn program's first backward tampered with: the program's text, what was told first, at which statement it was."""
+    """One gradient of a drawn program's first backward tampered with: the program's text, what was told first, at which statement."""
     program = from_seed(seed)
     seen = walk(program, REFERENCE)
     index = next((i for i, s in enumerate(program) if s.kind == "backward" and not seen[i].raised and seen[i].arrivals), None)
@@ -605,16 +621,18 @@ def plant_arrival(seed: int) -> tuple[str, list[tuple[str, int]], int] | None:
 
     def change(seen: list[Observation]) -> None:
         found = seen[index].arrivals[place]
-        found.value = found.flowed = np.asarray(found.value / 4 - 1, found.value.dtype)
+        hooked = found.flowed is not found.value
+        found.value = np.asarray(found.value / 4 - 1, found.value.dtype)
+        found.flowed = found.value.copy() if hooked else found.value
 
     return source(program), [(d.key.facet, d.statement) for d in verdict(program, change).divergences[:1]], index
 
 
 def test_a_wrong_gradient_of_a_drawn_program_is_told_as_a_gradient_there_or_rarely_not_at_all() -> None:
-    """Not at all: where it is not finite either way, or an earlier write was one that cannot be followed."""
+    """Not at all, or only by the sum it goes into: where it is not finite, its ball is wide, or an earlier write cannot be followed."""
     planted = [found for seed in range(300) if (found := plant_arrival(seed))]
-    missed = [found for found in planted if found[1] == []]
-    misnamed = [found for found in planted if found[1] not in ([], [("grad", found[2])])]
+    missed = [found for found in planted if found[1] in ([], [("accumulation", found[2])])]
+    misnamed = [found for found in planted if found not in missed and found[1] != [("grad", found[2])]]
     assert len(planted) > 100 and misnamed == [] and len(missed) * 25 < len(planted)
 
 
@@ -627,7 +645,9 @@ def test_what_arrives_in_a_backward_that_creates_a_graph_is_judged_like_in_any_o
 def test_a_dtype_class_is_the_dtype_of_floats_and_the_kind_of_others() -> None:
     program = write(*[tensor(f"t{n}", [1], dtype=name) for n, name in enumerate(BY_NAME)])
     classes = {
-        name: found.key.dtype for n, name in enumerate(BY_NAME) if (found := first(program, value(n, f"t{n}", lambda array: array + (array == 1))))
+        name: found.key.dtype
+        for n, name in enumerate(BY_NAME)
+        if (found := first(program, value(n, f"t{n}", lambda array: array + (array == 1))))
     }
     expected = {"bool": "bool"} | {name: name if "float" in name else "int" for name in BY_NAME if name != "bool"}
     assert classes == {name: expected[name] for name in classes} and set(BY_NAME) - set(classes) <= {"bool"}

@@ -30,7 +30,9 @@ HOLDING = {
     "size": [Program((tensor("t0", [1.0] * count),)) for count in (7, 33)],
     "modes": [program(Statement("enter", "no_grad"), Statement("exit"))],
     "hooks": [program(Statement("hook", "observe", (Ref("t0"),), (), ("h",))), program(Statement("retain_grad", "", (Ref("t0"),)))],
-    "in-place": [program(one) for one in (INPLACE, Statement("augmented", "mul", (Ref("t0"), 2)), Statement("setitem", "", (Ref("t0"), 0, 2)))],
+    "in-place": [
+        program(one) for one in (INPLACE, Statement("augmented", "mul", (Ref("t0"), 2)), Statement("setitem", "", (Ref("t0"), 0, 2)))
+    ],
     "order": [program(GRAD), program(Statement("backward", "", (Ref("t0"),), (("create_graph", True),)))],
     "graph life": [program(BACKWARD, BACKWARD)],
     "layout": [

@@ -1,4 +1,4 @@
-"""Tensor literals: what each recipe puts into its pool, how each layout lies in memory, and that a literal reaches exactly its own bytes."""
+"""Tensor literals: what each recipe puts into its pool, how each layout lies, and that a literal reaches exactly its own bytes."""
 
 import json
 from collections.abc import Callable

@@ -56,7 +56,9 @@ def test_an_in_place_write_makes_a_slot_and_each_slot_gets_its_own_gradient() ->
 
 def test_a_write_to_the_base_makes_a_slot_of_a_view_and_the_other_way_round() -> None:
     view = do("method", "narrow", "@t1", 0, 0, 2, out="v")
-    through = {name: last(T0, do("operator", "mul", "@t0", 5.0, out="t1"), view, do("inplace", "mul", name, 3.0)).slots for name in ("@t1", "@v")}
+    through = {
+        name: last(T0, do("operator", "mul", "@t0", 5.0, out="t1"), view, do("inplace", "mul", name, 3.0)).slots for name in ("@t1", "@v")
+    }
     assert through == {"@t1": {"t0": 0, "t1": 1, "v": 1}, "@v": {"t0": 0, "t1": 1, "v": 1}}
 
 
@@ -98,7 +100,8 @@ def test_two_hooks_of_the_program_run_in_order_and_the_last_says_what_flows() ->
 
 def test_a_hook_that_was_removed_does_nothing() -> None:
     seen = last(
-        T0, do("hook", "double", "@t0", out="h"), do("remove_hook", "", "@h"), do("method", "sum", "@t0", out="t1"), do("backward", "", "@t1")
+        T0, do("hook", "double", "@t0", out="h"), do("remove_hook", "", "@h"), do("method", "sum", "@t0", out="t1"),
+        do("backward", "", "@t1"),
     )  # fmt: skip
     (at_leaf,) = [a for a in seen.arrivals if a.name == "t0"]
     assert at_leaf.flowed.tolist() == [1.0] * 3 == seen.values["t0.grad"].tolist()
@@ -261,6 +264,7 @@ def test_the_one_that_follows_takes_over_values_and_goes_on_with_them() -> None:
     subject[1].values["t1"] = np.array([7.0, 7.0, 7.0], np.float32)
     del subject[2].values["t2"]
     follower = Walk(Reference(), program, follow=subject)
-    right = follower.run()
+    follower.tensor_type = refgrad.Tensor
+    right = [follower.step(index, statement) for index, statement in enumerate(program)]
     assert [o.states for o in right] == [o.states for o in subject] and all(o.values == {} for o in right)
     assert Reference().bits(follower.names["t2"]).tolist() == 21.0

@@ -1,6 +1,6 @@
 """Defects planted in real torch: is the tester any good?
 
-Each says which op and facet the tool must name. A mutant is a subject like any other: ``conformance run --subject tests.quality.mutants:exp_in_single``.
+Each says which op and facet the tool must name. A mutant is a subject like any other (``--subject tests.quality.mutants:exp_in_single``);
 ``nox -s quality`` runs all of them under three seeds and prints who was caught when.
 """
 
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from tests.quality.planting import (
-    MUTANTS,
     Function,
     Planted,
     leaves_below,
@@ -72,9 +71,9 @@ def remainder_as_fmod() -> None:
     wrong_value("remainder", lambda a, b: torch.fmod(torch.as_tensor(a), b))
 
 
-@mutant("clamp", "value", "values", "NaN becomes the lower bound")
-def clamp_swallows_nan() -> None:
-    wrong_value("clamp", lambda x, min=None, max=None: torch.where(x.isnan(), max if min is None else min, x.clamp(min, max)))
+@mutant("clamp", "value", "values", "where the bounds cross the lower one wins")
+def clamp_crossed() -> None:
+    wrong_value("clamp", lambda x, min=None, max=None: x.clamp(max=max).clamp(min=min) if None not in (min, max) else None)
 
 
 @mutant("cumsum", "value", "values", "the last position repeats the one before")
@@ -228,7 +227,7 @@ def backward_replaces() -> None:
 @mutant("backward", "error", "bookkeeping", "the graph is never freed: a second backward succeeds")
 def backward_never_frees() -> None:
     def wrap(original: Function) -> Function:
-        return lambda self, gradient=None, retain_graph=None, create_graph=False, inputs=None: original(self, gradient, True, create_graph, inputs)
+        return lambda self, gradient=None, retain_graph=None, **kwargs: original(self, gradient, retain_graph=True, **kwargs)
 
     patch(torch.Tensor, "backward", wrap)
 

@@ -1,6 +1,7 @@
 """How a defect is planted in real torch: by replacing Python attributes of the torch package, in a worker process that does nothing else.
 
-While the harness reads bits or makes literals, and while a defect itself computes, torch is as it was: a defect shows in what programs call, nowhere else.
+While the harness reads bits or makes literals, and while a defect itself computes, torch is as it was: a defect shows in what programs
+call, nowhere else.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A defect. ``op`` and ``facet`` are what a new cause must name, ``part`` is the part of torch it is in, ``plant`` plants it for good."""
+    """A defect. ``op`` and ``facet`` are what a new cause must name, ``part`` says which part of torch it is in."""
 
     op: str
     facet: str
@@ -36,7 +37,7 @@ MUTANTS: Final[dict[str, Mutant]] = {}
 
 
 def mutant(op: str, facet: str, part: str, what: str) -> Callable[[Callable[[], None]], Callable[[str], Planted]]:
-    """Declares a mutant. The name of the decorated function becomes that of the subject: called with a device, it plants the defect for good."""
+    """Declares a mutant. The decorated function's name becomes that of the subject: called with a device, it plants the defect for good."""
 
     def declare(plant: Callable[[], None]) -> Callable[[str], Planted]:
         MUTANTS[plant.__name__] = Mutant(op, facet, part, what, plant)
@@ -94,7 +95,7 @@ def patch(place: Any, name: str, wrap: Callable[[Function], Function]) -> None:
 
 # --- defects of an op -------------------------------------------------------------------------------------------------------
 
-_OPERATORS: Final = {"add": ("__add__", "__radd__"), "mul": ("__mul__", "__rmul__"), "remainder": ("__mod__",), "floor_divide": ("__floordiv__",)}
+_OPERATORS: Final = {"add": ("__add__", "__radd__"), "mul": ("__mul__", "__rmul__"), "remainder": ("__mod__",)}
 
 
 def replace(op: str, wrap: Callable[[Function], Function]) -> None:
@@ -111,7 +112,7 @@ def replace(op: str, wrap: Callable[[Function], Function]) -> None:
 
 
 def wrong_value(op: str, formula: Function) -> None:
-    """The op's floating-point result holds what ``formula(*args, **kwargs)`` gives; None leaves it as it is. All else about the result is right."""
+    """The op's floating-point result holds what ``formula(*args, **kwargs)`` gives (None: what it held); all else about it is right."""
 
     def wrap(original: Function) -> Function:
         def defective(*args: Any, **kwargs: Any) -> Any:
@@ -129,7 +130,7 @@ def wrong_value(op: str, formula: Function) -> None:
 
 
 def wrong_gradient(op: str, formula: Function) -> None:
-    """The op's node sends ``formula(sent, arrived, out, *args, **kwargs)`` where it should send ``sent``, one gradient (or None) per input."""
+    """The op's node sends ``formula(sent, arrived, out, *args, **kwargs)`` in place of ``sent``: one gradient, or None, per input."""
 
     def wrap(original: Function) -> Function:
         def defective(*args: Any, **kwargs: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from conformance.divergence import Divergence
@@ -14,6 +14,7 @@ from conformance.generate.programs import Mix
 from conformance.isolation import Pool, WorkerLost
 from conformance.known_failures import SHIPPED, KnownFailures, load
 from conformance.run import STRIDE, TIMEOUT
+from conformance.subjects.eager_torch import EagerTorch
 
 #: the seeds of ``nox -s quality``
 SEEDS: Final = (1, 2, 3)
@@ -25,12 +26,12 @@ BATCH: Final = 10
 
 @dataclass(slots=True)
 class Outcome:
-    """What one search showed. ``others`` counts the new causes, by (op, facet), that are not the planted one; ``caught`` is the first that is."""
+    """What one search showed. ``caught`` is the first new cause that is the planted one; ``others`` counts those that are not."""
 
     caught: Divergence | None = None
     seconds: float = 0.0
     programs: int = 0
-    others: Counter[tuple[str, str]] = field(default_factory=Counter)
+    others: Counter[tuple[str, str]] = field(default_factory=Counter)  # by op and facet
     failures: list[str] = field(default_factory=list)  # tracebacks of the harness
 
     def unwanted(self) -> str:
@@ -50,6 +51,7 @@ class _Search:
     seconds: float
     programs: int
     known: KnownFailures
+    attributes: dict[str, str]
     outcome: Outcome = field(default_factory=Outcome)
     started: float = field(default_factory=time.monotonic)
 
@@ -70,7 +72,7 @@ class _Search:
             self.on_divergence(Divergence.from_json(data))
 
     def on_divergence(self, found: Divergence) -> None:
-        if self.known.match_divergence(found) is not None:
+        if self.known.match_divergence(replace(found, attributes=self.attributes | found.attributes)) is not None:
             return
         place = (found.key.op, found.key.facet)
         if place != self.wanted:
@@ -86,12 +88,11 @@ class _Search:
 def search(
     subject: str, wanted: tuple[str, str] | None, seed: int, seconds: float = SECONDS, programs: int = STRIDE, jobs: int = 2
 ) -> Outcome:
-    """Judges ``subject`` under ``seed`` until a new cause names the ``wanted`` (op, facet), or ``seconds`` of wall time or ``programs`` are spent."""
-    looking = _Search(subject, wanted, seed, seconds, programs, load([SHIPPED]).for_torch(version("torch")))
-    with Pool(jobs, env={"OMP_NUM_THREADS": "1"}) as pool:
-        try:
-            pool.map_batches("conformance.batch:judge_batch", looking.batches(), TIMEOUT, looking.on_result, looking.on_death)
-        except _Caught:
-            pass
+    """Judges ``subject`` under ``seed`` until a new cause names the ``wanted`` (op, facet), or the seconds or programs are spent."""
+    about = EagerTorch().describe()
+    known, attributes = load([SHIPPED]).for_torch(about["torch"]), {"device": "cpu", "capability": about["capability"]}
+    looking = _Search(subject, wanted, seed, seconds, programs, known, attributes)
+    with Pool(jobs, env={"OMP_NUM_THREADS": "1"}) as pool, suppress(_Caught):
+        pool.map_batches("conformance.batch:judge_batch", looking.batches(), TIMEOUT, looking.on_result, looking.on_death)
     looking.outcome.seconds = looking.elapsed()
     return looking.outcome
