@@ -136,7 +136,7 @@ def _c_name(d: _dtypes.dtype) -> str:
 
 def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     """The op on its bound arguments, in the order of its signature."""
-    recording = MODE.mode == GRAD and not MODE.inference and entry.node is not None and entry.promote != "bool"  # otherwise nobody asks for a view's node, and a stale one may stay so
+    recording = MODE.mode == GRAD and not MODE.inference and (entry.differentiated or (entry.node is not None and entry.promote != "bool"))  # otherwise nobody asks for a view's node, and a stale one may stay so
     for p in entry.tensor_places:
         value = bound[p]
         if value.__class__ is ExactTensor:
@@ -158,7 +158,7 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     if entry.iterates:
         outs = [_laid_out(r, bound, entry) for r in outs]
     tensors = [_wrap(entry, r, bound[0]) for r in outs]
-    if recording and entry.node is not None:
+    if recording and entry.node is not None and entry.promote != "bool":
         _record(entry, bound, tensors)
     if entry.multi:
         return tuple(tensors)
@@ -370,9 +370,11 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
             refresh(value)
     if entry.apart:
         check_apart(target, _flatten(bound, entry.tensor_places)[1:])
-    if entry.checks_overlap and not (entry.name == "copy" and bound[1] is target):  # a copy onto itself does nothing
+    if entry.check is not None and not entry.apart:
+        entry.check(*bound)
+    if entry.checks_overlap and not (entry.name == "copy" and _same_memory(target, bound[1])):  # a copy onto itself does nothing
         check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)])
-    if entry.check is not None:
+    if entry.check is not None and entry.apart:
         entry.check(*bound)
     result = inplace_result(entry, bound)
     node = None
@@ -386,6 +388,10 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
         node = make_node(entry, bound, [target], edges, before, inplace=True)
     write(target, result, node)
     return target
+
+
+def _same_memory(a: Tensor, b: Any) -> bool:
+    return isinstance(b, Tensor) and a._storage is not None and a._storage is b._storage and geometry(a) == geometry(b)
 
 
 def inplace_result(entry: Any, bound: tuple[Any, ...]) -> np.ndarray:

@@ -26,7 +26,7 @@ _STORAGE_REFERENCES = 3
 class _Task:
     """One backward pass: how many gradients each node still waits for, what has arrived, what is to be captured."""
 
-    __slots__ = ("buffers", "captured", "create_graph", "needed", "retain", "waiting", "wanted")
+    __slots__ = ("buffers", "captured", "create_graph", "needed", "retain", "targets", "waiting", "wanted")
 
     def __init__(self, retain: bool, create_graph: bool) -> None:
         self.retain = retain
@@ -34,6 +34,7 @@ class _Task:
         self.waiting: dict[Node, int] = {}
         self.buffers: dict[Node, list[Any]] = {}
         self.wanted: dict[Any, list[int]] = {}  # (node, output number) -> places in the `inputs` of grad
+        self.targets: frozenset[Node] = frozenset()  # the nodes of `inputs`
         self.needed: set[Node] | None = None  # nodes that must run to reach `inputs`; None: all
         self.captured: dict[int, Any] = {}
 
@@ -118,6 +119,7 @@ def run(
     targets = _targets(task, inputs, accumulate) if inputs is not None else []
     started = _count(task, [e[0] for e in edges])
     if inputs is not None:
+        task.targets = frozenset(targets)
         task.needed = _needed(targets, started | task.waiting.keys(), accumulate)
     mode, MODE.mode = MODE.mode, GRAD if create_graph and not MODE.inference else NO_GRAD
     try:
@@ -248,6 +250,8 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
             if e is None:
                 continue
             to = e[0]
+            if task.needed is not None and to not in task.needed and to not in task.targets:
+                continue
             _arrive(task, to, e[1], gradient)
             gradient = None
             left = waiting[to] = waiting[to] - 1

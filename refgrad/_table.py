@@ -79,6 +79,7 @@ class Op:
         self.alias_if: Any = options.pop("alias_if", None)  # when the op returns its input itself or a view (reshape, contiguous)
         self.wide_limit: Any = options.pop("wide", None)
         self.exact: Any = options.pop("exact", None)  # (arguments of the call) -> (array, radius, nominal dtype) in the exact mode: casts
+        self.differentiated: bool = options.pop("differentiated", False)  # made of differentiable ops in torch, so that a stale view's node is asked for
         self.checks_overlap: bool = options.pop("checks_overlap", True)  # an in-place form refuses memory that overlaps itself
         self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
         self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from conformance.program import Ref, Statement
 from conformance.subjects.walk import NO_DERIVATIVE
 from refgrad._dtypes import FLOAT, OF
 from refgrad._exact import REFERENCE, ball
+from refgrad._table import TABLE
 
 
 def judge_backward(judge: Any, index: int, statement: Statement, observation: Observation) -> None:
@@ -68,6 +70,8 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
         if all(f is None for f in here):
             continue
+        origin = next((_guilty(expected[s]) for s in (judge.same_edge.get(o, o) for o, _ in node.outs) if s in judge.opaque and s in expected), None)
+        named = node if origin is None else replace(node, op=origin)  # nothing was judged where the flow is opaque: what made it is to blame
         try:
             contributions = node.pull(here, create_graph)
         except RuntimeError as error:
@@ -76,7 +80,7 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
             judge.unknown.update(slot for slot, _ in node.leaves)
             continue
         for slot, contribution in contributions:
-            expected.setdefault(judge.same_edge.get(slot, slot), []).append((node, contribution))
+            expected.setdefault(judge.same_edge.get(slot, slot), []).append((named, contribution))
         if create_graph:
             made.append(_vjp_node(judge, index, node, here, contributions, arrived))
             judge.opaque.update(judge.same_edge.get(slot, slot) for slot, _ in node.outs)
@@ -173,8 +177,10 @@ def _nonzero(contribution: Any) -> bool:
 
 
 def _guilty(contributions: list[tuple[Node | None, Any]]) -> str:
+    """Whose contribution is wrong cannot be seen in the sum: the first op that rounds, rather than one that only moves elements."""
     ops = [node.op for node, _ in contributions if node is not None]
-    return ops[0] if ops else "backward"
+    rounding = [op for op in ops if op in TABLE and not (TABLE[op].view or TABLE[op].error == "exact")]
+    return (rounding or ops or ["backward"])[0]
 
 
 def _total(contributions: list[tuple[Node | None, Any]]) -> tuple[np.ndarray, np.ndarray]:

@@ -38,12 +38,16 @@ class Node:
         outs, grads = tuple(u[0] for u in used), tuple(u[1] for u in used)
         inputs = tuple(leaf for _, leaf in self.leaves)
         found = run(outs, grads, True, create_graph, inputs, accumulate=False, allow_unused=True)
-        return [(slot, _unless_nan(g, leaf)) for (slot, leaf), g in zip(self.leaves, found, strict=True) if g is not None]
+        reduces = any(out._data.shape != leaf._data.shape for _, out in self.outs for _, leaf in self.leaves)
+        return [(slot, _unless_nan(g, leaf, reduces)) for (slot, leaf), g in zip(self.leaves, found, strict=True) if g is not None]
 
 
-def _unless_nan(gradient: Any, leaf: Any) -> Any:
-    """Where an operand is NaN there is no derivative to be right about: an infinite radius makes the element inconclusive."""
-    where = np.isnan(leaf._data)
+def _unless_nan(gradient: Any, leaf: Any, reduces: bool) -> Any:
+    """Where an operand is NaN there is no derivative to be right about: an infinite radius makes the element (all of them, where elements are reduced)
+    inconclusive."""
+    where: Any = np.isnan(leaf._data)
+    if reduces and where.any():
+        where = np.ones(where.shape, bool)
     if where.any() and gradient._exact is not None:
         gradient._exact = (gradient._exact[0], np.where(where, np.inf, gradient.radius))
     return gradient

@@ -215,6 +215,8 @@ class Judge:
             if handler is not None:
                 self.contiguous_inputs = all(self.is_contiguous(n) for n in statement.refs())
                 handler(self, index, statement, seen)
+        elif statement.kind == "step":  # the parameters before the one that raised were updated
+            self.expected_change.update(self.new_values)
         if self.program.hooked:
             local.add_rebuilt_views(self, index, statement)
         self.judge_unchanged(index, statement, raised.error_key(seen.raised))
@@ -245,6 +247,10 @@ class Judge:
                 self.diverge(index, op, "aliasing", name, changed(before, bits, why))
 
     def advance(self, statement: Statement, right: Observation) -> None:
+        for name in self.new_slots.keys() - self.slots.keys():
+            s = self.new_states.get(name)
+            if s is not None and s.is_leaf is True and s.base is not None:  # a view that was recorded nowhere: whether it accumulates is its own flag's
+                self.unknown.add(self.new_slots[name])
         if right.states is not None:
             self.states = right.states
             self.values = {n: v for n, v in self.now.items() if n in right.states}
@@ -292,6 +298,7 @@ def _same(judge: Judge, index: int, statement: Statement, seen: Observation) -> 
         judge.diverge(index, statement.kind, "value", statement.out[0], changed(judge.values[source], got, "an alias shows the same bits"))
     if statement.out[0] in judge.new_slots:
         judge.unknown.update(judge.slots.values())
+        judge.deep = True
 
 
 def _clear(judge: Judge, index: int, statement: Statement, seen: Observation) -> None:

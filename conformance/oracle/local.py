@@ -241,7 +241,11 @@ def _functional_write(judge: Any, statement: Statement, scope: Scope, base_leaf:
 def add_rebuilt_views(judge: Any, index: int, statement: Statement) -> None:
     """Views whose node was rebuilt because their base was written to: their gradients flow to the base's current slot."""
     states = judge.new_states
+    seen: set[Any] = set()
     for name, slot in judge.new_slots.items():
+        if slot in seen:  # another name of one tensor
+            continue
+        seen.add(slot)
         if slot == judge.slots.get(name) or name in statement.out or name not in states:
             continue
         base = states[name].base

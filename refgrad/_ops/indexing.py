@@ -732,7 +732,7 @@ def take_along_dim(input, indices, dim=None):
     wide = list(np.broadcast_shapes((*shape[:dim], 1, *shape[dim + 1 :]), (*places[:dim], 1, *places[dim + 1 :])))
     wide[dim] = shape[dim]
     spread = (*wide[:dim], places[dim], *wide[dim + 1 :])
-    return gather(expand(input, tuple(wide)), dim, expand(indices, spread))
+    return gather(expand(input, tuple(wide)), dim, expand(indices, spread).clone())  # torch gathers through a copy of the indices
 
 
 # --- one index for a whole slice --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from refgrad._dispatch import call_inplace, check_inplace, check_memory
 from refgrad._dtypes import FLOAT, OF, narrow
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
-from refgrad._storage import laid_out, overlaps_itself
+from refgrad._storage import is_dense, laid_out
 from refgrad._table import TABLE, op
 from refgrad._tensor import Tensor
 
@@ -22,7 +22,7 @@ declare("fill_value_dims", RuntimeError, "fill_ only supports 0-dimension value 
 
 @op(promote="none", vjp=dict(input=lambda grad: grad))
 def clone(input):
-    return np.ascontiguousarray(input).reshape(input.shape) if overlaps_itself(input) else input.copy(order="K")
+    return input.copy(order="K") if is_dense(input) else laid_out(input.copy(), [input])
 
 
 @op(name="_to_copy", promote="none", method=False, function=False, vjp=dict(input=lambda grad, input_dtype: to(grad, input_dtype)),

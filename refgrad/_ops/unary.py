@@ -618,7 +618,7 @@ def isinf(input):
     return np.isinf(input)
 
 
-@op(promote="bool")
+@op(promote="bool", differentiated=True)
 def isfinite(input):
     return np.isfinite(input)
 
