@@ -266,8 +266,7 @@ def _compile_node(entry: Op, number: str) -> type[Node]:
     multi_output = len(entry.outputs) > 1
     lines = [f"class {node_name(entry, number)}(Node):", "    op = op_", "    def apply(self, grads):"]
     lines.append(f"        {', '.join('grad_' + o for o in entry.outputs)}, = grads" if multi_output else ("        grad = grads" if entry.multi else "        grad, = grads"))
-    if not multi_output and not entry.multi:
-        lines.append("        if grad is None: return (None,) * len(self.next)")
+    nothing = [] if multi_output or entry.multi else ["        if grad is None: return (None,) * len(self.next)"]  # after the saved tensors were asked for
     if saves:
         lines.append("        saved = self.saved")
         lines.append('        if saved is None: raise error("freed_graph")')
@@ -278,11 +277,11 @@ def _compile_node(entry: Op, number: str) -> type[Node]:
     if entry.list_place is not None:
         formula = entry.vjp["tensors"]
         namespace["rule_tensors"] = formula
-        lines += [f"        {s} = load(self, {s})" for s in saves]
+        lines += [f"        {s} = load(self, {s})" for s in saves] + nothing
         lines.append(f"        return tuple(rule_tensors({', '.join(_formula_names(formula))}))")
     else:
         lines.append(f"        {', '.join('e_' + d for d in differentiable)}, = self.next")
-        lines += _load_lines(entry, saves)
+        lines += _load_lines(entry, saves) + nothing
         for name in differentiable:
             formula = namespace[f"rule_{name}"] = entry.vjp[name]
             call = f"rule_{name}({', '.join(_formula_names(formula))})"
