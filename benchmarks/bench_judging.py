@@ -1,8 +1,8 @@
 """How fast programs are judged on one core, and what judging costs beside running torch and observing it.
 
-A *judged* program is all that a run does with it once it is drawn: it runs on torch and is observed after each statement, runs on the reference, which
-takes over torch's values, and the oracle judges every statement. *Observed* is the first of these alone: the same walk with its hooks. *Bare* is the same
-walk without hooks, observed at the end only.
+A *judged* program is all that a run does with it once it is drawn: it runs on torch and is observed after each statement, runs on the
+reference, which takes over torch's values, and the oracle judges every statement. *Observed* is the first of these alone: the same walk
+with its hooks. *Bare* is the same walk without hooks, observed at the end only.
 """
 
 from __future__ import annotations
@@ -72,7 +72,11 @@ def _print(programs: list[Program], blocks: list[dict[str, float]]) -> None:
     mean = {name: statistics.fmean(b[name] for b in blocks) for name in blocks[0]}
     lengths = statistics.median(len(p) for p in programs)
     rows = [[name, f"{mean[name] * 1e3:.2f}", f"{1 / mean[name]:.0f}"] for name in ("judged", "observed", "bare", "drawn")]
-    figures.table(f"{len(programs)} programs of benchmarks/mix.json (median {lengths:.0f} statements), one core", ["", "ms/program", "programs/s"], rows)
+    figures.table(
+        f"{len(programs)} programs of benchmarks/mix.json (median {lengths:.0f} statements), one core",
+        ["", "ms/program", "programs/s"],
+        rows,
+    )
     ratios = [[f"judged / {other}", f"{statistics.median(b['judged'] / b[other] for b in blocks):.2f}"] for other in ("observed", "bare")]
     figures.table("ratios, medians over blocks run in turn", ["", "ratio"], ratios)
 

@@ -1,7 +1,7 @@
 """Resident memory of a whole run, the parent and its workers, while it judges programs and writes its events; Linux only (it reads /proc).
 
-Growth is what the parent and the workers hold at the end beyond what they held after a fifth of the programs: caches are filled by then, so what grows
-after it grows without end.
+Growth is what the parent and the workers hold at the end beyond what they held after a fifth of the programs: caches are filled by then, so
+what grows after it grows without end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ PROC = Path("/proc")
 
 
 class Watch:
-    """Takes a run's events as a terminal would, and notes memory after every batch: ``seen`` holds (programs, parent MB, workers' MB together)."""
+    """Takes a run's events as a terminal would, and notes memory after every batch: ``seen`` holds (programs, parent MB, workers' MB
+    together).
+    """
 
     def __init__(self) -> None:
         self.programs = 0

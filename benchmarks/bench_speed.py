@@ -1,8 +1,8 @@
 """refgrad beside torch: seconds per call, measured in turn in one process, on the tutorial's expression and on every op of the table.
 
-An op's arguments are drawn by its own record: float32 tensors of shape (3,) that require grad (ops that need more dims get the fewest they take), plus
-whatever else it asks for (indices, masks, numbers). *Backward* is the call followed by a backward from its first differentiable output with a
-gradient of ones, the leaves' gradients cleared. Ratios are medians over repeats; the median op is the median over ops.
+An op's arguments are drawn by its own record: float32 tensors of shape (3,) that require grad (ops that need more dims get the fewest they
+take), plus whatever else it asks for (indices, masks, numbers). *Backward* is the call followed by a backward from its first differentiable
+output with a gradient of ones, the leaves' gradients cleared. Ratios are medians over repeats; the median op is the median over ops.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Plain(Drawer):
     """Draws operands of one kind only: float32, shape (3,), contiguous, ordinary values, requiring grad."""
 
     def shape(self, ranks: tuple[int, int] = (0, 9)) -> tuple[int, ...]:
-        return (2, 3, 2, 2)[: max(ranks[0] - 1, 0)] + (3,) if ranks[1] else ()
+        return (*(2, 3, 2, 2)[: max(ranks[0] - 1, 0)], 3) if ranks[1] else ()
 
     def dtype(self, allowed: tuple[str, ...]) -> str:
         return "float32" if "float32" in allowed else allowed[0]
@@ -108,7 +108,7 @@ def drawn(op: str) -> tuple[list[Statement], list[Any], dict[str, Any]] | None:
             args, kwargs = draw_arguments(g, op)
             for engine in ENGINES:
                 call_on(engine, op, g.statements, args, kwargs).forward()
-        except Exception:  # noqa: BLE001 - drawn to be illegal, or beyond one of the two: another draw
+        except Exception:  # drawn to be illegal, or beyond one of the two: another draw
             continue
         return g.statements, args, kwargs
     return None
@@ -181,7 +181,11 @@ def ops(ratios: dict[str, tuple[float | None, float | None]]) -> None:
         quarter = statistics.quantiles(found, n=4)
         at_most_one = sum(r <= 1 for r in found) / len(found)
         rows.append([way, str(len(found)), *(f"{q:.2f}" for q in quarter), f"{found[-1]:.1f}", f"{at_most_one:.0%}"])
-    figures.table("refgrad/torch over ops, float32, shape (3,), requires grad", ["", "ops", "quarter", "median", "three quarters", "worst", "at most 1"], rows)
+    figures.table(
+        "refgrad/torch over ops, float32, shape (3,), requires grad",
+        ["", "ops", "quarter", "median", "three quarters", "worst", "at most 1"],
+        rows,
+    )
 
 
 def slowest(ratios: dict[str, tuple[float | None, float | None]], n: int) -> None:

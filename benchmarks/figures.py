@@ -32,7 +32,10 @@ def seconds(run: Run, times: int) -> float:
 
 
 def in_turn(first: Run, second: Run, times: int, repeats: int) -> tuple[float, float, float]:
-    """Medians over ``repeats`` of seconds per call of each, and of their ratio. They run in turn, so that what slows the machine slows both."""
+    """Medians over ``repeats`` of seconds per call of each, and of their ratio.
+
+    They run in turn, so that what slows the machine slows both.
+    """
     pairs = [(seconds(first, times), seconds(second, times)) for _ in range(repeats)]
     return (
         statistics.median(a for a, _ in pairs),
@@ -46,7 +49,10 @@ def heading() -> None:
     import torch
 
     print(f"$ python {' '.join([_relative(sys.argv[0]), *sys.argv[1:]])}")
-    print(f"  torch {torch.__version__}, {torch.get_num_threads()} thread, {torch.backends.cpu.get_cpu_capability()}; Python {platform.python_version()}")
+    print(
+        f"  torch {torch.__version__}, {torch.get_num_threads()} thread, {torch.backends.cpu.get_cpu_capability()}; "
+        f"Python {platform.python_version()}"
+    )
 
 
 def _relative(script: str) -> str:
@@ -59,4 +65,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     print(f"\n{title}")
     for row in [head, *rows]:
-        print("  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip())
+        print(
+            "  "
+            + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        )

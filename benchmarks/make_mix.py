@@ -1,8 +1,8 @@
 """Writes mix.json, the programs that the benchmarks run: the default mix's programs of the seeds 0, 1, 2 … in order, one program a line.
 
-Programs whose text is longer than LONGEST are left out (about one in eighty: they hold a tensor of thousands of elements), so that the file stays
-small enough for a repository. The file is kept, so that figures of different commits are of the same programs; it is written anew only where a
-change of the program format or of the table makes it unreadable:
+Programs whose text is longer than LONGEST are left out (about one in eighty: they hold a tensor of thousands of elements), so that the file
+stays small enough for a repository. The file is kept, so that figures of different commits are of the same programs; it is written anew
+only where a change of the program format or of the table makes it unreadable:
 
     python benchmarks/make_mix.py
 """

@@ -1,7 +1,7 @@
 """A batch of programs: a pure function of seeds and settings, run in a worker process.
 
-Each program is drawn, run on the subject and on the reference, and judged. What diverges is run again (a divergence that comes and goes is ``flaky``),
-minimized under its key, and given its trigger.
+Each program is drawn, run on the subject and on the reference, and judged. What diverges is run again (a divergence that comes and goes is
+``flaky``), minimized under its key, and given its trigger.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _minimized(program: Program, wanted: tuple[str, ...], engine: Any, budget: i
     def is_interesting(candidate: Program) -> bool:
         try:
             found = first_divergence(candidate, engine)
-        except Exception:  # noqa: BLE001 - a candidate that the oracle cannot judge is not interesting
+        except Exception:  # a candidate that the oracle cannot judge is not interesting
             return False
         return found is not None and raw_key(found.key) == wanted
 
@@ -125,14 +125,18 @@ def _minimized(program: Program, wanted: tuple[str, ...], engine: Any, budget: i
 def mix_from_json(data: dict[str, Any]) -> Mix:
     """A Mix whose tuples became lists on the way."""
     pairs = ("ops", "actions")
-    return Mix(**{k: tuple(map(tuple, v)) if k in pairs else tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    fields: dict[str, Any] = {k: tuple(map(tuple, v)) if k in pairs else tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Mix(**fields)
 
 
 def judge_batch(
     programs: Sequence[int], mix: dict[str, Any], subject_name: str, device: str = "cpu", provider: str = "stream",
     report: Callable[[Any], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Judges the programs of these seeds. Returns the batch event's counts, the divergences as JSON, and (seed, traceback) of what failed in the harness."""
+    """Judges the programs of these seeds.
+
+    Returns the batch event's counts, the divergences as JSON, and (seed, traceback) of what failed in the harness.
+    """
     engine = subject(subject_name, device)
     drawn = mix_from_json(mix)
     tally = Tally()
@@ -148,7 +152,7 @@ def judge_batch(
             tally.add(program, verdict)
             if verdict.divergences:
                 divergences.append(settle(verdict.divergences[0], engine, seed).to_json())
-        except Exception:  # noqa: BLE001 - the harness's own failure: told with the seed, and the run goes on
+        except Exception:  # the harness's own failure: told with the seed, and the run goes on
             failures.append((seed, traceback.format_exc()))
     return {**tally.to_json(), "seconds": time.perf_counter() - started, "divergences": divergences, "failures": failures}
 

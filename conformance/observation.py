@@ -42,7 +42,9 @@ class TensorState(NamedTuple):
     output_nr: Any
     retains_grad: Any
     is_inference: Any
-    version: Any  # writes since this object was first seen (a fresh gradient's own `_version` tells how it was computed); ABSENT for inference tensors, which do not track it
+    # writes since this object was first seen (a fresh gradient's own `_version` tells how it was computed); ABSENT for inference tensors,
+    # which do not track it
+    version: Any
     identity: Any  # how many distinct objects this name has been bound to so far (only `.grad` ever changes)
 
 
@@ -75,11 +77,12 @@ class Raised:
 
 @dataclass(slots=True)
 class Arrival:
-    """A gradient that reached one slot of a named tensor in one backward call, before the program's own hooks. A slot is one gradient edge of a name.
+    """A gradient that reached one slot of a named tensor in one backward call, before the program's own hooks. A slot is one gradient edge
+    of a name.
 
-    ``flowed`` is what the program's hooks on that slot made of it (the same array when there are none). ``order`` is 1 for the gradient of a named
-    tensor, 2 for the gradient that reached an arrival of a ``create_graph`` backward, and so on; ``of`` is then that arrival's (statement, place in
-    its observation's list).
+    ``flowed`` is what the program's hooks on that slot made of it (the same array when there are none). ``order`` is 1 for the gradient of
+    a named tensor, 2 for the gradient that reached an arrival of a ``create_graph`` backward, and so on; ``of`` is then that arrival's
+    (statement, place in its observation's list).
     """
 
     name: str

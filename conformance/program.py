@@ -186,7 +186,7 @@ class Program:
             try:
                 data = json.loads(data)
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise ProgramError(f"not JSON: {error}; a program file starts with {{\"format\": {FORMAT}, …") from None
+                raise ProgramError(f'not JSON: {error}; a program file starts with {{"format": {FORMAT}, …') from None
         if not isinstance(data, dict) or "statements" not in data or not isinstance(data["statements"], list):
             raise ProgramError('no program: a JSON object with "format" and "statements" was expected')
         found = data.get("format")
@@ -343,7 +343,7 @@ def _atom_from_json(data: Any) -> Atom:
     if isinstance(data, list):
         return tuple(_atom_from_json(item) for item in data)
     if not isinstance(data, dict):
-        raise ProgramError(f"{data!r} is no argument (floats are written as {{\"float\": hex}})")
+        raise ProgramError(f'{data!r} is no argument (floats are written as {{"float": hex}})')
     if "ref" in data:
         return Ref(str(data["ref"]))
     if "float" in data:
@@ -361,14 +361,20 @@ def _atom_from_json(data: Any) -> Atom:
 
 def _literal_from_json(data: dict[str, Any]) -> Literal:
     literal = Literal(
-        str(data["tensor"]), tuple(map(int, data["shape"])), tuple(map(int, data["strides"])), int(data["offset"]), bytes.fromhex(data["hex"])
+        str(data["tensor"]),
+        tuple(map(int, data["shape"])),
+        tuple(map(int, data["strides"])),
+        int(data["offset"]),
+        bytes.fromhex(data["hex"]),
     )
     if len(literal.shape) != len(literal.strides) or min((*literal.shape, *literal.strides, literal.offset), default=0) < 0:
         raise ProgramError("a tensor's shape and strides have one non-negative entry per dim, its offset is not negative")
     itemsize = ITEMSIZE.get(literal.dtype)
     if itemsize is None:
         raise ProgramError(f"unknown dtype {literal.dtype!r}; known: {', '.join(ITEMSIZE)}")
-    reach = literal.offset + sum((n - 1) * s for n, s in zip(literal.shape, literal.strides)) + 1 if 0 not in literal.shape else 0
+    reach = (
+        literal.offset + sum((n - 1) * s for n, s in zip(literal.shape, literal.strides, strict=True)) + 1 if 0 not in literal.shape else 0
+    )
     if reach * itemsize > len(literal.data) or len(literal.data) % itemsize:
         raise ProgramError(f"a tensor reaches {reach} elements of {itemsize} bytes, its data has {len(literal.data)} bytes")
     return literal

@@ -1,6 +1,7 @@
 """The trigger of a cause: the pitfall that a minimized program still holds, or ``ordinary``.
 
-Judged on the program alone, so that the same minimized program has the same trigger in every run; the order of ``RULES`` is the order of precedence.
+Judged on the program alone, so that the same minimized program has the same trigger in every run; the order of ``RULES`` is the order of
+precedence.
 """
 
 from __future__ import annotations

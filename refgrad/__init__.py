@@ -1,7 +1,7 @@
 """refgrad: a from-scratch reference of PyTorch's eager autograd on numpy.
 
-``import refgrad as torch`` runs tutorial code and behaves the same: values, gradients, ``grad_fn``, accumulation, freed graphs, modes, in-place
-writes, errors word for word. Two names are refgrad's own: ``op`` (declares one more op) and ``exact`` (see ``refgrad._exact``).
+``import refgrad as torch`` runs tutorial code and behaves the same: values, gradients, ``grad_fn``, accumulation, freed graphs, modes,
+in-place writes, errors word for word. Two names are refgrad's own: ``op`` (declares one more op) and ``exact`` (see ``refgrad._exact``).
 """
 
 from __future__ import annotations
@@ -9,14 +9,31 @@ from __future__ import annotations
 import sys as _sys
 from typing import Any
 
-from refgrad import _attach, _dtypes, _ops as _ops
+from refgrad import _attach, _dtypes
+from refgrad import _ops as _ops
 from refgrad._dtypes import (
-    bfloat16, dtype, float16, float32, float64, get_default_dtype, int8, int16, int32, int64, promote_types, uint8,
-)  # fmt: skip
+    bfloat16,
+    dtype,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    uint8,
+)
 from refgrad._exact import exact
 from refgrad._grad_mode import (
-    enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
-)  # fmt: skip
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from refgrad._ops.creation import set_default_dtype
 from refgrad._printing import set_printoptions
 from refgrad._random import Generator, default_generator, initial_seed, manual_seed

@@ -8,13 +8,25 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes, _exact
-from refgrad._dtypes import BOOL, FLOAT, F64, OF, narrow, promote_types, result_type, scalar_dtype
+from refgrad._dtypes import BOOL, F64, FLOAT, OF, narrow, promote_types, result_type, scalar_dtype
 from refgrad._errors import error
 from refgrad._exact import ExactTensor
 from refgrad._grad_mode import GRAD, MODE
 from refgrad._graph import SEQUENCE, Node, edge, form, save_input, save_result
 from refgrad._storage import Storage, address, element_strides, is_dense, laid_out
-from refgrad._tensor import MULTI_OUTPUT, OK, UNDER_INFERENCE, UNDER_NO_GRAD, Tensor, View, _forbid, geometry, move_retained, own_storage, refresh
+from refgrad._tensor import (
+    MULTI_OUTPUT,
+    OK,
+    UNDER_INFERENCE,
+    UNDER_NO_GRAD,
+    Tensor,
+    View,
+    _forbid,
+    geometry,
+    move_retained,
+    own_storage,
+    refresh,
+)
 
 np.seterr(all="ignore")  # IEEE's answers are what torch gives, and torch warns of none of them
 
@@ -124,7 +136,17 @@ def _same_dtype(entry: Any, values: list[Any]) -> _dtypes.dtype:
     return dtypes[0]
 
 
-_C_NAMES = {"float32": "float", "float64": "double", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "int64": "long long", "int32": "int", "int16": "short", "int8": "signed char", "uint8": "unsigned char"}  # fmt: skip
+_C_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+    "int64": "long long",
+    "int32": "int",
+    "int16": "short",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+}
 
 
 def _c_name(d: _dtypes.dtype) -> str:
@@ -136,7 +158,8 @@ def _c_name(d: _dtypes.dtype) -> str:
 
 def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     """The op on its bound arguments, in the order of its signature."""
-    recording = MODE.mode == GRAD and not MODE.inference and (entry.differentiated or (entry.node is not None and entry.promote != "bool"))  # otherwise nobody asks for a view's node, and a stale one may stay so
+    # otherwise nobody asks for a view's node, and a stale one may stay so
+    recording = MODE.mode == GRAD and not MODE.inference and (entry.differentiated or (entry.node is not None and entry.promote != "bool"))
     for p in entry.tensor_places:
         value = bound[p]
         if value.__class__ is ExactTensor:
@@ -194,12 +217,17 @@ def run_forward(entry: Any, bound: tuple[Any, ...]) -> list[np.ndarray]:
     results = list(result) if entry.multi or len(entry.outputs) > 1 else [result]
     if nominal is None:
         return [r if r.__class__ is np.ndarray else np.asarray(r) for r in results]
-    return [narrow(np.asarray(r), nominal.np) if np.asarray(r).dtype.kind not in "b" or nominal.category == BOOL else np.asarray(r) for r in results]
+    return [
+        narrow(np.asarray(r), nominal.np) if np.asarray(r).dtype.kind not in "b" or nominal.category == BOOL else np.asarray(r)
+        for r in results
+    ]
 
 
 def _forward(entry: Any, arguments: list[Any], bound: tuple[Any, ...]) -> Any:
     try:
-        return entry.forward(*arguments[: entry.positional], **dict(zip(entry.params[entry.positional :], arguments[entry.positional :], strict=True)))
+        return entry.forward(
+            *arguments[: entry.positional], **dict(zip(entry.params[entry.positional :], arguments[entry.positional :], strict=True))
+        )
     except ValueError:
         check_broadcast([v for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)])
         raise
@@ -261,7 +289,11 @@ def _record(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> None:
         return  # inference tensors alone do not reach autograd
     if not any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor)):
         return
-    differentiable = [o for o, name in zip(outs, entry.outputs if not entry.multi else ("",) * len(outs), strict=True) if name not in entry.nondifferentiable]
+    differentiable = [
+        o
+        for o, name in zip(outs, entry.outputs if not entry.multi else ("",) * len(outs), strict=True)
+        if name not in entry.nondifferentiable
+    ]
     if not differentiable or differentiable[0].dtype.category != FLOAT:
         return
     node = make_node(entry, bound, outs, _edges(entry, bound))
@@ -271,7 +303,9 @@ def _record(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> None:
     save_outputs(node, outs)
 
 
-def make_node(entry: Any, bound: tuple[Any, ...], outs: list[Tensor], edges: tuple[Any, ...], before: Tensor | None = None, inplace: bool = False) -> Node:
+def make_node(
+    entry: Any, bound: tuple[Any, ...], outs: list[Tensor], edges: tuple[Any, ...], before: Tensor | None = None, inplace: bool = False
+) -> Node:
     """A node for this call, with what torch's rule keeps; ``before`` is the written tensor's clone from before an in-place write."""
     node: Node = (entry.inplace_node if inplace else entry.node)()
     node.next = edges
@@ -326,7 +360,7 @@ def _plain_value(name: str, entry: Any, bound: tuple[Any, ...]) -> Any:
 
 
 class CopySlices(Node):
-    """The history of a base that was written to through a view: inside the view's region the write's own node, outside the gradient itself."""
+    """A base's history after a write through a view: inside the view's region the write's own node, outside the gradient itself."""
 
     def __init__(self, base: Any, view: Any, function: Node, base_edge: Any) -> None:
         self.base, self.view = base, view
@@ -360,7 +394,11 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     if entry.tensor_only:
         check_tensors(entry, bound, inplace=True)
     enabled = MODE.mode == GRAD and not MODE.inference
-    recording = enabled and entry.node is not None and any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor))
+    recording = (
+        enabled
+        and entry.node is not None
+        and any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor))
+    )
     if entry.node is not None:  # an op without a derivative is no concern of autograd's
         check_inplace(target, recording)
     elif target._inference and not MODE.inference:
@@ -370,11 +408,11 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
             refresh(value)
     if entry.apart:
         check_apart(target, _flatten(bound, entry.tensor_places)[1:])
-    if entry.check is not None and not entry.apart:
+    if entry.check is not None and entry.checks_first:
         entry.check(*bound)
     if entry.checks_overlap and not (entry.name == "copy" and _same_memory(target, bound[1])):  # a copy onto itself does nothing
         check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)])
-    if entry.check is not None and entry.apart:
+    if entry.check is not None and not entry.checks_first:
         entry.check(*bound)
     result = inplace_result(entry, bound)
     node = None
@@ -456,14 +494,23 @@ def check_memory(target: Tensor, operands: list[Tensor]) -> None:
     if target._data.size and any(s == 0 and n > 1 for s, n in zip(target._data.strides, target._data.shape, strict=True)):
         raise error("overlap_inplace")
     for operand in operands:
-        if operand is not target and operand._storage is not None and operand._storage is target._storage and _partly(target._data, operand._data):
+        if (
+            operand is not target
+            and operand._storage is not None
+            and operand._storage is target._storage
+            and _partly(target._data, operand._data)
+        ):
             raise error("partial_overlap")
 
 
 def check_apart(target: Tensor, operands: list[Any]) -> None:
     """Raises where an operand has any of the memory that is to be written."""
     for operand in operands:
-        if isinstance(operand, Tensor) and (operand is target or operand._storage is target._storage is not None) and _meet(target._data, operand._data):
+        if (
+            isinstance(operand, Tensor)
+            and (operand is target or operand._storage is target._storage is not None)
+            and _meet(target._data, operand._data)
+        ):
             raise error("partial_overlap")
 
 
@@ -531,12 +578,19 @@ def overloaded(name: str, overloads: list[Any], inplace: bool = False) -> Callab
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[..., Any]:
         for entry in overloads:
             if entry.accepts(args, kwargs):
-                return entry.inplace_python if inplace else entry.python  # type: ignore[no-any-return]
+                return entry.inplace_python if inplace else entry.python
         kinds = ", ".join([type(a).__name__ for a in args] + [f"{k}={type(v).__name__}" for k, v in kwargs.items()])
-        raise TypeError(f"{name}() received an invalid combination of arguments - got ({kinds}), but expected one of:\n" + "".join(f" * {o.signature}\n" for o in overloads))
+        expected = "".join(f" * {o.signature}\n" for o in overloads)
+        raise TypeError(f"{name}() received an invalid combination of arguments - got ({kinds}), but expected one of:\n{expected}")
 
     def choose(*args: Any, **kwargs: Any) -> Any:
-        kinds: Any = args[0].__class__ if len(args) == 1 else (args[0].__class__, args[1].__class__) if len(args) == 2 else tuple([a.__class__ for a in args])
+        kinds: Any = (
+            args[0].__class__
+            if len(args) == 1
+            else (args[0].__class__, args[1].__class__)
+            if len(args) == 2
+            else tuple([a.__class__ for a in args])
+        )
         if kwargs:
             kinds = (kinds, tuple([(k, v.__class__) for k, v in kwargs.items()]))
         python = known.get(kinds)

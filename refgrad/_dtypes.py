@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import ml_dtypes
@@ -92,7 +92,7 @@ def as_dtype(value: Any) -> dtype | None:
 _SIGNED = (int8, int16, int32, int64)
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_types(a: dtype, b: dtype) -> dtype:
     """The smallest dtype both fit in, by torch's lattice (float16 with bfloat16 gives float32)."""
     if a is b:

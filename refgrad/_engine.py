@@ -16,7 +16,8 @@ from refgrad._graph import AccumulateGrad, Node, edge
 from refgrad._storage import is_dense
 from refgrad._tensor import TABLE, Tensor, make, own_storage, refresh
 
-#: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _execute, accumulate, _first, and its own argument
+#: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _execute, accumulate, _first, and its own
+#: argument
 _PLAIN_REFERENCES = 4
 #: the same in ``_arrive``: the buffer, the local, the argument; and for a storage: the tensor, the local, the argument
 _BUFFERED_REFERENCES = 3
@@ -39,7 +40,9 @@ class _Task:
         self.captured: dict[int, Any] = {}
 
 
-def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+def backward(
+    tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+) -> None:
     """Accumulates into the leaves' ``.grad`` (or into ``inputs``)."""
     if inputs is not None:
         inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
@@ -79,7 +82,9 @@ def make_grads(outputs: tuple[Any, ...], grads: tuple[Any, ...]) -> tuple[Any, .
     """The gradients to start from: as given, or ones for scalars. Raises torch's errors for wrong ones."""
     if len(outputs) != len(grads):
         raise RuntimeError(f"got {len(outputs)} tensors and {len(grads)} gradients")
-    return tuple([_implicit(out, place) if g is None else _given(out, g, place) for place, (out, g) in enumerate(zip(outputs, grads, strict=True))])
+    return tuple(
+        [_implicit(out, place) if g is None else _given(out, g, place) for place, (out, g) in enumerate(zip(outputs, grads, strict=True))]
+    )
 
 
 def _implicit(out: Tensor, place: int) -> Any:
@@ -108,7 +113,13 @@ def _given(out: Tensor, grad: Any, place: int) -> Any:
 
 
 def run(
-    roots: tuple[Any, ...], grads: tuple[Any, ...], retain: bool, create_graph: bool, inputs: tuple[Any, ...] | None, accumulate: bool, allow_unused: bool
+    roots: tuple[Any, ...],
+    grads: tuple[Any, ...],
+    retain: bool,
+    create_graph: bool,
+    inputs: tuple[Any, ...] | None,
+    accumulate: bool,
+    allow_unused: bool,
 ) -> tuple[Any, ...]:
     task = _Task(retain, create_graph)
     edges = []
@@ -116,6 +127,8 @@ def run(
         if not root.requires_grad:
             raise error("no_grad_fn", place=place)
         edges.append(_edge(root))
+        if edges[-1] is None:  # a view that was recorded nowhere requires grad because its base does
+            raise error("no_grad_fn", place=place)
     targets = _targets(task, inputs, accumulate) if inputs is not None else []
     started = _count(task, [e[0] for e in edges])
     if inputs is not None:
@@ -201,7 +214,12 @@ def _arrive(task: _Task, node: Node, nr: int, gradient: Any) -> None:
     held = buffer[nr]
     if held is None:
         buffer[nr] = gradient
-    elif MODE.mode != GRAD and sys.getrefcount(held) <= _BUFFERED_REFERENCES and _owns_memory(held) and held._data.dtype is gradient._data.dtype:
+    elif (
+        MODE.mode != GRAD
+        and sys.getrefcount(held) <= _BUFFERED_REFERENCES
+        and _owns_memory(held)
+        and held._data.dtype is gradient._data.dtype
+    ):
         _add_into(held, gradient)
     else:
         buffer[nr] = TABLE["add"].public(held, gradient)
@@ -220,9 +238,14 @@ def _add_into(held: Any, gradient: Any) -> None:
 
 
 def _owns_memory(held: Any) -> bool:
-    """Nobody else sees the memory of a buffered gradient, so that it may be added to in place, as torch does; a ball would lose its radius."""
+    """Nobody else sees a buffered gradient's memory, so that it may be added to in place, as torch does; a ball would lose its radius."""
     storage = held._storage
-    return held._exact is None and is_dense(held._data) and not held._inference and (storage is None or sys.getrefcount(storage) <= _STORAGE_REFERENCES)
+    return (
+        held._exact is None
+        and is_dense(held._data)
+        and not held._inference
+        and (storage is None or sys.getrefcount(storage) <= _STORAGE_REFERENCES)
+    )
 
 
 def _execute(task: _Task, roots: dict[Node, None]) -> None:
@@ -232,15 +255,15 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
     count = len(ready)
     while ready:
         node = heapq.heappop(ready)[2]
-        grads = buffers.pop(node, None) or [None] * len(node.outs)
+        grads: Any = buffers.pop(node, None) or [None] * len(node.outs)
         if node.pre_hooks is not None or node.retaining is not None:
             _call_hooks(node, grads)
         if task.needed is not None and not _runs(task, node, grads):
             continue
         if node.__class__ is AccumulateGrad:
-            if grads[0] is not None and node.variable._rg:  # type: ignore[attr-defined]
+            if grads[0] is not None and node.variable._rg:
                 gradient = grads.pop()
-                accumulate(node.variable, gradient, task.create_graph)  # type: ignore[attr-defined]
+                accumulate(node.variable, gradient, task.create_graph)
             grads = gradient = None
             continue
         sent = _sent(task, node, grads)
@@ -272,14 +295,12 @@ def _sent(task: _Task, node: Node, grads: list[Any]) -> list[Any]:
     sent = list(node.apply(grads))
     if not task.retain:
         node.release()
-    place = 0
-    for e in node.next:
+    for place, e in enumerate(node.next):
         if e is not None and (gradient := sent[place]) is not None:
             data = gradient._data
             shape, dtype = e[0].outs[e[1]]
             if data.shape != shape or data.dtype is not dtype or gradient._exact is not None:
                 sent[place] = _fit(gradient, e, node, place)
-        place += 1
     sent.reverse()
     return sent
 
@@ -364,7 +385,7 @@ def accumulate(leaf: Any, gradient: Any, create_graph: bool) -> None:
 
 
 def _first(leaf: Any, gradient: Any, create_graph: bool) -> Any:
-    """torch takes a gradient over where nobody else holds it and its memory is laid out like the leaf's; otherwise it makes its own copy."""
+    """torch takes a gradient over where nobody else holds it and it is laid out like the leaf; otherwise it makes its own copy."""
     dense = is_dense(leaf._data)
     if not create_graph and sys.getrefcount(gradient) <= _PLAIN_REFERENCES and _laid_out_like(gradient._data, leaf._data, dense):
         taken = Tensor.__new__(gradient.__class__)
@@ -379,7 +400,9 @@ def _first(leaf: Any, gradient: Any, create_graph: bool) -> Any:
 
 
 def _laid_out_like(a: Any, b: Any, dense: bool) -> bool:
-    """Same strides where more than one element stands (for a dim of one element, a stride of 0 tells a view that others may share); contiguous, for a leaf that overlaps itself."""
+    """Same strides where more than one element stands (for a dim of one element, a stride of 0 tells a view that others may share);
+    contiguous, for a leaf that overlaps itself.
+    """
     if not dense:
         return bool(a.flags.c_contiguous)
     if a.strides == b.strides and 0 not in a.strides:

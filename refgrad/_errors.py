@@ -12,14 +12,14 @@ from typing import Any, Final
 
 _ITS_BASE: Final = "its base or another view of its base has been modified inplace"
 _VIEW: Final = (
-    "A view was created in {mode} mode and {how}. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code "
-    "by moving both the view and the inplace either both inside the {block} (if you don't want the inplace to be tracked) or both outside (if you "
-    "want the inplace to be tracked)."
+    "A view was created in {mode} mode and {how}. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify "
+    "your code by moving both the view and the inplace either both inside the {block} (if you don't want the inplace to be tracked) or "
+    "both outside (if you want the inplace to be tracked)."
 )
 _VIEW_OF_VIEW: Final = "Output {{place}} of {{node}} is a view of a view which was created in" + _VIEW.removeprefix("A view was created in")
 _SEVERAL: Final = (
-    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified inplace. You "
-    "should replace the inplace operation by an out-of-place one."
+    "This view is the output of a function that returns multiple views. Such functions do not allow the output views to be modified "
+    "inplace. You should replace the inplace operation by an out-of-place one."
 )
 _MULTI: Final = "Output {{place}} of {{node}} is a view and {how}. " + _SEVERAL
 _MULTI_NO_GRAD: Final = "A view was created in no_grad mode and {how} with grad mode enabled. " + _SEVERAL
@@ -42,27 +42,49 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     ),
     "unused_input": (
         RuntimeError,
-        "The differentiated Tensor at index {place} appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.",
+        "The differentiated Tensor at index {place} appears to not have been used in the graph. Set allow_unused=True if this is the "
+        "desired behavior.",
     ),
     "input_needs_grad": (RuntimeError, "One of the differentiated Tensors does not require grad"),
-    "invalid_gradient": (RuntimeError, "Function {node} returned an invalid gradient at index {place} - got {got} but expected shape compatible with {shape}"),
+    "invalid_gradient": (
+        RuntimeError,
+        "Function {node} returned an invalid gradient at index {place} - got {got} but expected shape compatible with {shape}",
+    ),
     "inputs_empty": (RuntimeError, "`inputs` argument to `backward()` cannot be empty."),
     "modified_inplace": (
         RuntimeError,
-        "one of the variables needed for gradient computation has been modified by an inplace operation: [{tensor_type} {size}]{which} "
-        "is at version {found}; expected version {expected} instead. Hint: enable anomaly detection to find the operation that failed to compute "
-        "its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False).",
+        "one of the variables needed for gradient computation has been modified by an inplace operation: [{tensor_type} {size}]{which} is "
+        "at version {found}; expected version {expected} instead. Hint: enable anomaly detection to find the operation that failed to "
+        "compute its gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False).",
     ),
     # --- leaves, views, in-place
     "leaf_inplace": (RuntimeError, "a leaf Variable that requires grad is being used in an in-place operation."),
     "view_of_leaf_inplace": (RuntimeError, "a view of a leaf Variable that requires grad is being used in an in-place operation."),
-    "nograd_view_of_view_inplace": (RuntimeError, _VIEW_OF_VIEW.format(mode="no_grad", how="is being modified inplace with grad mode enabled", block="no_grad block")),
-    "nograd_view_of_view_stale": (RuntimeError, _VIEW_OF_VIEW.format(mode="no_grad", how=_ITS_BASE + " with grad mode enabled", block="no_grad block")),
-    "inference_view_of_view_inplace": (RuntimeError, _VIEW_OF_VIEW.format(mode="inference", how="is being modified inplace in normal mode", block="inference_mode block")),
-    "inference_view_of_view_stale": (RuntimeError, _VIEW_OF_VIEW.format(mode="inference", how=_ITS_BASE + " in normal mode", block="inference_mode block")),
-    "nograd_view_inplace": (RuntimeError, _VIEW.format(mode="no_grad", how="is being modified inplace with grad mode enabled", block="no_grad block")),
+    "nograd_view_of_view_inplace": (
+        RuntimeError,
+        _VIEW_OF_VIEW.format(mode="no_grad", how="is being modified inplace with grad mode enabled", block="no_grad block"),
+    ),
+    "nograd_view_of_view_stale": (
+        RuntimeError,
+        _VIEW_OF_VIEW.format(mode="no_grad", how=_ITS_BASE + " with grad mode enabled", block="no_grad block"),
+    ),
+    "inference_view_of_view_inplace": (
+        RuntimeError,
+        _VIEW_OF_VIEW.format(mode="inference", how="is being modified inplace in normal mode", block="inference_mode block"),
+    ),
+    "inference_view_of_view_stale": (
+        RuntimeError,
+        _VIEW_OF_VIEW.format(mode="inference", how=_ITS_BASE + " in normal mode", block="inference_mode block"),
+    ),
+    "nograd_view_inplace": (
+        RuntimeError,
+        _VIEW.format(mode="no_grad", how="is being modified inplace with grad mode enabled", block="no_grad block"),
+    ),
     "nograd_view_stale": (RuntimeError, _VIEW.format(mode="no_grad", how=_ITS_BASE + " with grad mode enabled", block="no_grad block")),
-    "inference_view_inplace": (RuntimeError, _VIEW.format(mode="inference", how="is being modified inplace in normal mode", block="inference_mode block")),
+    "inference_view_inplace": (
+        RuntimeError,
+        _VIEW.format(mode="inference", how="is being modified inplace in normal mode", block="inference_mode block"),
+    ),
     "inference_view_stale": (RuntimeError, _VIEW.format(mode="inference", how=_ITS_BASE + " in normal mode", block="inference_mode block")),
     "multi_output_nograd_inplace": (RuntimeError, _MULTI_NO_GRAD.format(how="is being modified inplace")),
     "multi_output_nograd_stale": (RuntimeError, _MULTI_NO_GRAD.format(how=_ITS_BASE)),
@@ -73,18 +95,23 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before doing "
         "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more details.",
     ),
-    "inference_saved": (RuntimeError, "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."),
+    "inference_saved": (
+        RuntimeError,
+        "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by "
+        "autograd. To work around this, you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` "
+        "instead of `torch.inference_mode()`.",
+    ),
     "inference_version": (RuntimeError, "Inference tensors do not track version counter."),
     "inference_requires_grad": (RuntimeError, "Setting requires_grad=True on inference tensor outside InferenceMode is not allowed."),
     "overlap_inplace": (
         RuntimeError,
-        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. Please clone() the tensor "
-        "before performing the operation.",
+        "unsupported operation: more than one element of the written-to tensor refers to a single memory location. Please clone() the "
+        "tensor before performing the operation.",
     ),
     "partial_overlap": (
         RuntimeError,
-        "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please clone() "
-        "the tensor before performing the operation.",
+        "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. Please "
+        "clone() the tensor before performing the operation.",
     ),
     "inplace_broadcast": (
         RuntimeError,
@@ -97,8 +124,8 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "requires_grad_dtype": (RuntimeError, "only Tensors of floating point dtype can require gradients"),
     "requires_grad_nonleaf": (
         RuntimeError,
-        "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't require "
-        "differentiation use var_no_grad = var.detach().",
+        "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't "
+        "require differentiation use var_no_grad = var.detach().",
     ),
     "hook_needs_grad": (RuntimeError, "cannot register a hook on a tensor that doesn't require gradient"),
     "retain_needs_grad": (RuntimeError, "can't retain_grad on Tensor that has requires_grad=False"),
@@ -109,13 +136,15 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "zero_none_grad": (AttributeError, "'NoneType' object has no attribute '{name}'"),
     "grad_wrong_shape": (
         RuntimeError,
-        "attempting to assign a gradient of size '{grad}' to a tensor of size '{size}'. Please ensure that the gradient and the tensor are the same size",
+        "attempting to assign a gradient of size '{grad}' to a tensor of size '{size}'. Please ensure that the gradient and the tensor "
+        "are the same size",
     ),
     "grad_wrong_type": (
         RuntimeError,
-        "attempting to assign a gradient with dtype '{grad}' to a tensor with grad_dtype '{dtype}'. The gradient must match the tensor's grad_dtype "
-        "(defaults to the tensor's dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None to allow any dtype. Set "
-        "grad_dtype with caution. Diverging the dtypes of a tensor and its gradient may break downstream systems that assume they match.",
+        "attempting to assign a gradient with dtype '{grad}' to a tensor with grad_dtype '{dtype}'. The gradient must match the tensor's "
+        "grad_dtype (defaults to the tensor's dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None to "
+        "allow any dtype. Set grad_dtype with caution. Diverging the dtypes of a tensor and its gradient may break downstream systems "
+        "that assume they match.",
     ),
     # --- shapes and dims
     "broadcast": (RuntimeError, "The size of tensor a ({a}) must match the size of tensor b ({b}) at non-singleton dimension {dim}"),
@@ -124,8 +153,8 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "dim_empty_reduce": (IndexError, "{name}(): Expected reduction dim {dim} to have non-zero size."),
     "view_stride": (
         RuntimeError,
-        "view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). Use "
-        ".reshape(...) instead.",
+        "view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). "
+        "Use .reshape(...) instead.",
     ),
     "reshape_size": (RuntimeError, "shape '{shape}' is invalid for input of size {numel}"),
     "bool_ambiguous": (RuntimeError, "Boolean value of Tensor with {count} values is ambiguous"),

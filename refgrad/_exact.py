@@ -1,21 +1,21 @@
 """The exact mode: ops on balls. Nothing is rounded to the nominal dtype, and every result carries a radius.
 
-A ball is an array one precision up (float64 for up to 32 bits, longdouble for float64) and a radius of the same shape. The radius bounds the error
-that a correct implementation **at the nominal dtype** may make when it evaluates the same formula op by op: each op adds ``k · u · scale``, with u the
-unit roundoff of the nominal dtype, k the entry's ``ulps`` (in units of u), and ``scale`` the magnitude that the entry says its error is relative to
-(the result; or the op applied to absolute values, for sums and products of matrices); what operands carry is propagated to first order (Higham, Accuracy
-and Stability of Numerical Algorithms, chapter 3). The wide evaluation makes the same errors with a unit roundoff at least 2^11 times smaller; that is
-covered by the factor ``REFERENCE``.
+A ball is an array one precision up (float64 for up to 32 bits, longdouble for float64) and a radius of the same shape. The radius bounds
+the error that a correct implementation **at the nominal dtype** may make when it evaluates the same formula op by op: each op adds ``k · u
+· scale``, with u the unit roundoff of the nominal dtype, k the entry's ``ulps`` (in units of u), and ``scale`` the magnitude that the entry
+says its error is relative to (the result; or the op applied to absolute values, for sums and products of matrices); what operands carry is
+propagated to first order (Higham, Accuracy and Stability of Numerical Algorithms, chapter 3). The wide evaluation makes the same errors
+with a unit roundoff at least 2^11 times smaller; that is covered by the factor ``REFERENCE``.
 
-So the same run of the same formulas gives the exact value and the allowance; where a formula uses a rounded result (tanh, softmax), the ball of that
-result holds both the subject's rounded one and the true one.
+So the same run of the same formulas gives the exact value and the allowance; where a formula uses a rounded result (tanh, softmax), the
+ball of that result holds both the subject's rounded one and the true one.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from refgrad import _dtypes
 from refgrad._dtypes import FLOAT, OF
 from refgrad._grad_mode import GRAD, MODE, NO_GRAD
-from refgrad._tensor import TABLE, Tensor, geometry
+from refgrad._tensor import Tensor, geometry
 
 REFERENCE: Final = 1 + 2.0**-10
 LONG: Final = np.dtype(np.longdouble)
@@ -88,7 +88,12 @@ def _wide(value: Any, nominal: _dtypes.dtype, as_is: bool, compares: bool = Fals
 
 def _as_nominal(value: Tensor, nominal: _dtypes.dtype, compares: bool = False) -> np.ndarray:
     """The values as promotion converts them, which rounds wider ones; a ball that is no point keeps its centre."""
-    if value.dtype is nominal or nominal.category != FLOAT or (not value._data.ndim and nominal.itemsize == 2 and not compares) or (value._exact is not None and value._exact[1] is not None):
+    if (
+        value.dtype is nominal
+        or nominal.category != FLOAT
+        or (not value._data.ndim and nominal.itemsize == 2 and not compares)
+        or (value._exact is not None and value._exact[1] is not None)
+    ):
         return value._data
     return _dtypes.narrow(value._data, nominal.np)
 
@@ -101,7 +106,8 @@ def _radius_of(value: Any) -> Any:
     nominal, radius = value._exact
     size = np.abs(value._data)
     if size.size and not size.max() <= nominal.largest:
-        beyond = np.isfinite(size) & (size > nominal.largest)  # a correct implementation has overflowed here: what follows from it says nothing
+        # a correct implementation has overflowed here: what follows from it says nothing
+        beyond = np.isfinite(size) & (size > nominal.largest)
         if beyond.any():
             return np.where(beyond, np.inf, 0.0 if radius is None else radius)
     return radius
@@ -176,7 +182,9 @@ def _radii(entry: Any, bound: tuple[Any, ...], arguments: list[Any], results: li
 
 
 def _number_radius(value: Any, wide: Any, nominal: _dtypes.dtype) -> Any:
-    """In 16-bit kernels a Python number, or a 0-d tensor of a wider dtype, takes part at compute precision or rounded to the dtype: torch has both."""
+    """In 16-bit kernels a Python number, or a 0-d tensor of a wider dtype, takes part at compute precision or rounded to the dtype: torch
+    has both.
+    """
     if value is None or isinstance(value, (list, tuple)) or (isinstance(value, Tensor) and (value._data.ndim or value.dtype is nominal)):
         return None
     moved = np.abs(_dtypes.narrow(np.asarray(wide), nominal.np).astype(wide.dtype) - wide)
@@ -196,7 +204,9 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 def own_radius(k: float, scale: Any, nominal: _dtypes.dtype) -> Any:
-    """``k`` roundings at the nominal dtype of values as large as ``scale``; below the normal range each errs by up to eta (half of it is no number)."""
+    """``k`` roundings at the nominal dtype of values as large as ``scale``; below the normal range each errs by up to eta (half of it is no
+    number).
+    """
     return (k * nominal.unit * REFERENCE) * np.abs(scale) + k * nominal.eta
 
 
@@ -243,10 +253,14 @@ def _absolute(entry: Any, place: int, value: Any) -> Any:
 
 
 def _apply(entry: Any, arguments: list[Any]) -> Any:
-    return entry.forward(*arguments[: entry.positional], **dict(zip(entry.params[entry.positional :], arguments[entry.positional :], strict=True)))
+    return entry.forward(
+        *arguments[: entry.positional], **dict(zip(entry.params[entry.positional :], arguments[entry.positional :], strict=True))
+    )
 
 
-def _propagate(entry: Any, bound: tuple[Any, ...], arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> list[Any]:
+def _propagate(
+    entry: Any, bound: tuple[Any, ...], arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype
+) -> list[Any]:
     several = entry.multi or len(entry.outputs) > 1
     if entry.error == "bilinear":
         total: Any = None
@@ -267,7 +281,10 @@ def _linear_argument(entry: Any, place: int, value: Any, radius: Any) -> Any:
     if entry.params[place] not in entry.vjp:
         return value
     if isinstance(value, list):
-        return [np.zeros(v.shape, v.dtype) if r is None else np.broadcast_to(r, v.shape).astype(v.dtype) for v, r in zip(value, radius, strict=True)]
+        return [
+            np.zeros(v.shape, v.dtype) if r is None else np.broadcast_to(r, v.shape).astype(v.dtype)
+            for v, r in zip(value, radius, strict=True)
+        ]
     if isinstance(value, np.ndarray):
         return np.zeros(value.shape, value.dtype) if radius is None else np.broadcast_to(radius, value.shape).astype(value.dtype)
     return value
@@ -302,14 +319,17 @@ def _wide_tensor(array: np.ndarray, nominal: _dtypes.dtype) -> Tensor:
     return made
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parameters(formula: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(formula).parameters)
 
 
 def _evaluate(formula: Any, plain: dict[str, Any], grad: Tensor, result: np.ndarray, nominal: _dtypes.dtype) -> Any:
     names = _parameters(formula)
-    values = {n: grad if n == "grad" else _wide_tensor(result, nominal) if n == "result" else plain[n] if n in plain else _metadata(n, plain) for n in names}
+    values = {
+        n: grad if n == "grad" else _wide_tensor(result, nominal) if n == "result" else plain[n] if n in plain else _metadata(n, plain)
+        for n in names
+    }
     return np.asarray(formula(**values)._data, np.float64)
 
 

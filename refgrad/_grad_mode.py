@@ -105,6 +105,8 @@ class set_grad_enabled(_ModeBlock):
 
 
 class inference_mode(_ModeBlock):
+    enabled: bool
+
     def __new__(cls, mode: Any = True) -> Any:
         block = super().__new__(cls)
         if callable(mode):

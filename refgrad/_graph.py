@@ -1,7 +1,7 @@
 """The tape: nodes, what they save, and the leaf nodes that accumulate.
 
-Node classes are made by the table, one per derivative formula, named as torch names them. A saved tensor is a tuple, because making
-one is on the path of every op: ``(tensor, version)`` for an input, ``(array, storage, version, output_nr)`` for a result, which is rebuilt with
+Node classes are made by the table, one per derivative formula, named as torch names them. A saved tensor is a tuple, because making one is
+on the path of every op: ``(tensor, version)`` for an input, ``(array, storage, version, output_nr)`` for a result, which is rebuilt with
 its node when it is needed (holding the tensor itself would be a reference cycle). A Python number is saved as it is.
 """
 
@@ -24,8 +24,8 @@ LAST = float("inf")
 class Node:
     """A node of the backward graph. ``next``: per differentiable input an edge (node, output number), or None.
 
-    ``outs``: per output (shape, numpy dtype; a ball's nominal dtype), what an arriving gradient must look like. ``saved`` is None once freed; ``plain`` holds what is no
-    tensor. ``seq``: younger nodes run first.
+    ``outs``: per output (shape, numpy dtype; a ball's nominal dtype), what an arriving gradient must look like. ``saved`` is None once
+    freed; ``plain`` holds what is no tensor. ``seq``: younger nodes run first.
     """
 
     next: tuple[Any, ...] = ()

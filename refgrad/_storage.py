@@ -40,7 +40,7 @@ def overlaps_itself(array: np.ndarray) -> bool:
     """Whether two indices may name one memory location, by torch's conservative test (exact for the strides torch makes itself)."""
     if array.size == 0:
         return False
-    dims = sorted((s, n) for s, n in zip(array.strides, array.shape) if n > 1)
+    dims = sorted((s, n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
     expected = array.itemsize
     for stride, size in dims:
         if stride < expected:
@@ -53,7 +53,7 @@ def locations(array: np.ndarray, storage: Storage) -> np.ndarray:
     """For every element, in index order, its place in the storage (in elements). Shape: that of ``array``."""
     offset = storage_offset(array, storage)
     places: Any = offset
-    for axis, (stride, size) in enumerate(zip(element_strides(array), array.shape)):
+    for axis, (stride, size) in enumerate(zip(element_strides(array), array.shape, strict=True)):
         shape = [1] * array.ndim
         shape[axis] = size
         places = places + (np.arange(size) * stride).reshape(shape)
@@ -64,7 +64,8 @@ def locations(array: np.ndarray, storage: Storage) -> np.ndarray:
 
 
 def laid_out(result: np.ndarray, operands: list[np.ndarray]) -> np.ndarray:
-    """``result`` in the memory order that torch's elementwise kernels give it: the first operand that tells two dims apart decides which is outer.
+    """``result`` in the memory order that torch's elementwise kernels give it: the first operand that tells two dims apart decides which is
+    outer.
 
     numpy decides differently where operands disagree, and for broadcast dims. Ops whose operands are all contiguous need no call of this.
     """
@@ -84,16 +85,18 @@ def is_dense(a: np.ndarray) -> bool:
     """Non-overlapping and dense: every place of the memory from its first to its last element is one element."""
     if a.flags.c_contiguous:
         return True
-    return not overlaps_itself(a) and a.nbytes == sum((n - 1) * s for n, s in zip(a.shape, a.strides)) + a.itemsize
+    return not overlaps_itself(a) and a.nbytes == sum((n - 1) * s for n, s in zip(a.shape, a.strides, strict=True)) + a.itemsize
 
 
 def _broadcast_strides(a: np.ndarray, ndim: int) -> list[int]:
-    strides = [0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides)]
+    strides = [0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True)]
     return [0] * (ndim - a.ndim) + strides
 
 
 def _sorted_dims(strides: list[list[int]], shape: tuple[int, ...]) -> list[int]:
-    """Dims from outermost to innermost: an insertion sort that starts from row-major order and moves a dim only past ones it clearly belongs before."""
+    """Dims from outermost to innermost: an insertion sort that starts from row-major order and moves a dim only past ones it clearly
+    belongs before.
+    """
     inner_first = list(range(len(shape) - 1, -1, -1))
     for i in range(1, len(inner_first)):
         dim1 = i

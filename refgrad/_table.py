@@ -1,7 +1,7 @@
 """Op, TABLE and ``@op``: an op is declared once, by its signature, its forward on numpy arrays, and its gradient in refgrad's own ops.
 
-``@op`` compiles, once at import, the public function and the node class of the entry. The compiled source is in ``linecache``, so a debugger steps
-through it.
+``@op`` compiles, once at import, the public function and the node class of the entry. The compiled source is in ``linecache``, so a
+debugger steps through it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from refgrad._tensor import TABLE, Tensor, geometry, refresh
 
 #: parameter names that hold tensors unless an entry says otherwise with ``tensors=``
 TENSOR_NAMES: Final = frozenset(
-    "input other mat2 vec2 index mask source target weight condition exponent tensor tensors end bias pos_weight batch1 batch2 value_tensor min_t max_t".split()
-)
+    (
+        "input", "other", "mat2", "vec2", "index", "mask", "source", "target", "weight", "condition", "exponent", "tensor", "tensors",
+        "end", "bias", "pos_weight", "batch1", "batch2", "value_tensor", "min_t", "max_t",
+    )
+)  # fmt: skip
 PROMOTIONS: Final = ("same", "common", "float", "bool", "none")
 
 
@@ -49,10 +52,13 @@ class Op:
         unpromoted = options.pop("unpromoted", ())  # tensors whose dtype takes no part in promotion: conditions, class indices
         self.promoted_places = tuple(self.place[p] for p in self.tensors if p not in unpromoted)
         self.scalar_places = tuple(self.place[p] for p in options.pop("scalars", ()))  # Python numbers that take part at compute precision
-        self.refuses: Any = options.pop("refuses", None)  # (nominal dtype, operands) -> None; raises for dtypes that torch has no kernel for
-        self.flushes: Any = options.pop("flushes", False)  # kernels may return 0 for a result below the normal range (times a function of the arguments)
+        # (nominal dtype, operands) -> None; raises for dtypes that torch has no kernel for
+        self.refuses: Any = options.pop("refuses", None)
+        # kernels may return 0 for a result below the normal range (times a function of the arguments)
+        self.flushes: Any = options.pop("flushes", False)
         self.promote: str = options.pop("promote", "common")
-        self.result_dtype: Any = options.pop("result_dtype", None)  # (dtype of the operands, bound arguments) -> dtype to compute in and to give
+        # (dtype of the operands, bound arguments) -> dtype to compute in and to give
+        self.result_dtype: Any = options.pop("result_dtype", None)
         self.direct: bool = options.pop("direct", self.promote in ("none", "bool"))
         self.vjp: dict[str, Callable[..., Any]] = options.pop("vjp", None) or {}
         self.outputs: tuple[str, ...] = options.pop("outputs", ("result",))
@@ -64,12 +70,14 @@ class Op:
         self.method: bool = options.pop("method", self.where in ("", "nn.functional:method"))
         self.function: bool = options.pop("function", True)
         self.inplace: bool = options.pop("inplace", False)
-        self.apart: bool = options.pop("apart", False)  # the in-place form refuses operands that share memory with what it writes, even all of it
+        # the in-place form refuses operands that share memory with what it writes, even all of it
+        self.apart: bool = options.pop("apart", False)
         self.number: str = options.pop("node", "0")
         inplace_number: str = options.pop("inplace_node", self.number)  # where the in-place form has a node of its own
         self.error: str = options.pop("error", "elementwise" if self.promote in ("common", "float") else "exact")
         elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
-        self.iterates: bool = options.pop("iterates", elementwise and not self.view and self.list_place is None)  # an elementwise kernel, whose result keeps operands' memory order
+        # an elementwise kernel, whose result keeps operands' memory order
+        self.iterates: bool = options.pop("iterates", elementwise and not self.view and self.list_place is None)
         self.memory_order: str = options.pop("memory_order", "first first")  # whose memory order an elementwise result takes first
         self.ulps: Any = options.pop("ulps", None)
         self.scale: Any = options.pop("scale", None)  # the magnitude an allowance is relative to, where it is not the result
@@ -79,7 +87,9 @@ class Op:
         self.alias_if: Any = options.pop("alias_if", None)  # when the op returns its input itself or a view (reshape, contiguous)
         self.wide_limit: Any = options.pop("wide", None)
         self.exact: Any = options.pop("exact", None)  # (arguments of the call) -> (array, radius, nominal dtype) in the exact mode: casts
-        self.differentiated: bool = options.pop("differentiated", False)  # made of differentiable ops in torch, so that a stale view's node is asked for
+        # made of differentiable ops in torch, so that a stale view's node is asked for
+        self.checks_first: bool = options.pop("checks_first", False)  # an in-place form's check comes before those of memory
+        self.differentiated: bool = options.pop("differentiated", False)
         self.checks_overlap: bool = options.pop("checks_overlap", True)  # an in-place form refuses memory that overlaps itself
         self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
         self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be
@@ -116,7 +126,7 @@ class Op:
         return all(self.takes(name, value) for name, value in given.items())
 
     def takes(self, name: str, value: Any) -> bool:
-        """A tensor argument takes tensors, and Python numbers where promotion knows what to do with them; no other argument takes a tensor."""
+        """A tensor argument takes tensors, and Python numbers where promotion takes them; no other argument takes a tensor."""
         if name not in self.tensors:
             return not isinstance(value, Tensor) and (name not in self.types or isinstance(value, self.types[name]))
         if isinstance(value, Tensor):
@@ -146,22 +156,29 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares an op (or one more overload of it). The decorated function is the forward on numpy arrays.
 
     Parameters named as in TENSOR_NAMES hold tensors (``tensors``: a list of them); a Python number may stand for any but the first.
-    promote: how tensor operands get one dtype: ``common`` (torch's result type), ``float`` (and integers become the default float), ``bool`` (common
-    to compare in, a bool comes out), ``same`` (no promotion; mixed dtypes raise), ``none`` (forward takes the arrays as they are).
-    result_dtype: (common dtype, bound arguments) -> the dtype that operands are converted to and that comes out (sums of integers, ``dtype=``).
+    promote: how tensor operands get one dtype: ``common`` (torch's result type), ``float`` (and integers become the default float),
+        ``bool`` (common to compare in, a bool comes out), ``same`` (no promotion; mixed dtypes raise), ``none`` (forward takes the arrays
+        as they are).
+    result_dtype: (common dtype, bound arguments) -> the dtype that operands are converted to and that comes out (sums of integers,
+        ``dtype=``).
     direct: numpy's own result is correctly rounded; otherwise forward runs one precision up and is narrowed once.
     vjp: parameter -> formula; a formula's parameter names say what it uses and so what is saved. node: the number in the node's name.
-    where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion. scalars: plain
-    numbers that forward gets as arrays at compute precision (float32 for floats up to 32 bits). refuses: raises for dtypes without a kernel.
-    flushes: kernels may return 0 below the normal range. view / multi / composite / outputs / nondifferentiable / inplace / method: as torch has it.
-    variadic: the argument that takes a sequence of ints or separate ints. apart: the in-place form takes no operand from the memory that it writes.
+    where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion.
+    scalars: plain numbers that forward gets as arrays at compute precision (float32 for floats up to 32 bits).
+    refuses: raises for dtypes without a kernel. flushes: kernels may return 0 below the normal range.
+    view / multi / composite / outputs / nondifferentiable / inplace / method: as torch has it.
+    variadic: the argument that takes a sequence of ints or separate ints.
+    apart: the in-place form takes no operand from the memory that it writes.
     check: called with the bound arguments before anything is computed; raises torch's errors.
     accepts an overload by: types (argument name -> type of a non-tensor argument), number_only, tensor_only (names of tensor arguments).
     iterates: an elementwise kernel: its result keeps the operands' memory order (default: by promote and error).
-    error: ``elementwise`` (radii through the vjp), ``linear`` and ``bilinear`` (radii through the op itself; the rounding is relative to the op applied
-    to absolute values), ``exact`` (no rounding: views, selections). ulps: roundings k in units of u, a number or a function of forward's arguments.
-    scale: the magnitude the rounding is relative to, a function of forward's arguments. accumulates: float16 and bfloat16 accumulate in float32.
-    radius: (arguments, radii, results, nominal dtype) -> radius, where none of these fits. reason: why the allowance is what it is, with its source.
+    error: ``elementwise`` (radii through the vjp), ``linear`` and ``bilinear`` (radii through the op itself; the rounding is relative to
+        the op applied to absolute values), ``exact`` (no rounding: views, selections).
+    ulps: roundings k in units of u, a number or a function of forward's arguments.
+    scale: the magnitude the rounding is relative to, a function of forward's arguments.
+    accumulates: float16 and bfloat16 accumulate in float32.
+    radius: (arguments, radii, results, nominal dtype) -> radius, where none of these fits.
+    reason: why the allowance is what it is, with its source.
     Raises TypeError for an unknown option.
     """
 
@@ -181,7 +198,9 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         if entry.inplace:
             entry.inplace_python = _compile_inplace(entry)
             writing = [o for o in overloads if o.inplace_python is not None]
-            first.inplace_public = entry.inplace_python if len(writing) == 1 else _dispatch.overloaded(entry.name + "_", writing, inplace=True)
+            first.inplace_public = (
+                entry.inplace_python if len(writing) == 1 else _dispatch.overloaded(entry.name + "_", writing, inplace=True)
+            )
         return public
 
     return declare
@@ -197,7 +216,7 @@ def _compile_inplace(entry: Op) -> Callable[..., Any]:
     namespace |= {"op_": entry, "call_inplace": _dispatch.call_inplace}
     source = f"def {entry.name}_({signature}):\n    return call_inplace(op_, ({''.join(p + ', ' for p in entry.params)}))\n"
     _compile(source, entry.name + "_", namespace)
-    return namespace[entry.name + "_"]  # type: ignore[no-any-return]
+    return namespace[entry.name + "_"]
 
 
 # --- what a node saves -----------------------------------------------------------------------------------------------------
@@ -233,7 +252,11 @@ def _plain_source(name: str, entry: Op) -> str:
         return f"geometry({tensor})"
     if tensor == "tensors":
         return f"[t._data.{kind} for t in tensors]" if kind == "shape" else "[t.dtype for t in tensors]"
-    return f"(() if not isinstance({tensor}, Tensor) else {tensor}._data.shape)" if kind == "shape" else _unless_none(entry, tensor, f"{tensor}.dtype", "None")
+    return (
+        f"(() if not isinstance({tensor}, Tensor) else {tensor}._data.shape)"
+        if kind == "shape"
+        else _unless_none(entry, tensor, f"{tensor}.dtype", "None")
+    )
 
 
 def _sole_user(entry: Op, name: str) -> str | None:
@@ -265,8 +288,13 @@ def _compile_node(entry: Op, number: str) -> type[Node]:
     namespace: dict[str, Any] = {"load": load, "error": error, "Node": Node, "op_": entry}
     multi_output = len(entry.outputs) > 1
     lines = [f"class {node_name(entry, number)}(Node):", "    op = op_", "    def apply(self, grads):"]
-    lines.append(f"        {', '.join('grad_' + o for o in entry.outputs)}, = grads" if multi_output else ("        grad = grads" if entry.multi else "        grad, = grads"))
-    nothing = [] if multi_output or entry.multi else ["        if grad is None: return (None,) * len(self.next)"]  # after the saved tensors were asked for
+    lines.append(
+        f"        {', '.join('grad_' + o for o in entry.outputs)}, = grads"
+        if multi_output
+        else ("        grad = grads" if entry.multi else "        grad, = grads")
+    )
+    # after the saved tensors were asked for
+    nothing = [] if multi_output or entry.multi else ["        if grad is None: return (None,) * len(self.next)"]
     if saves:
         lines.append("        saved = self.saved")
         lines.append('        if saved is None: raise error("freed_graph")')
@@ -336,13 +364,13 @@ def _compile_function(entry: Op, operate: Callable[..., Any] | None = None) -> C
     lines.append(f"    return operate({', '.join(entry.tensors)})" if operate is not None else f"    return call(op_, ({bound}))")
     namespace |= {
         "operate": operate,
-        "op_": entry, "call": _dispatch.call, "Tensor": Tensor, "MODE": MODE, "SEQUENCE": SEQUENCE, "accumulator": accumulator, "new": Tensor.__new__,
-        "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64, "forward": entry.forward, "NODE": entry.node,
-        "longdouble": np.longdouble, "constant": _dispatch.constant, "ndarray": np.ndarray, "asarray": np.asarray, "laid_out": laid_out,
-        "refresh": refresh, "as_view": _dispatch.as_view, "geometry": geometry, "check": entry.check, "OF": OF,
+        "op_": entry, "call": _dispatch.call, "Tensor": Tensor, "MODE": MODE, "SEQUENCE": SEQUENCE, "accumulator": accumulator,
+        "new": Tensor.__new__, "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64, "forward": entry.forward,
+        "NODE": entry.node, "longdouble": np.longdouble, "constant": _dispatch.constant, "ndarray": np.ndarray, "asarray": np.asarray,
+        "laid_out": laid_out, "refresh": refresh, "as_view": _dispatch.as_view, "geometry": geometry, "check": entry.check, "OF": OF,
     }  # fmt: skip
     _compile("\n".join(lines) + "\n", entry.name if operate is None else f"{entry.name} as an operator", namespace)
-    return namespace[entry.name]  # type: ignore[no-any-return]
+    return namespace[entry.name]
 
 
 def compile_operator(entry: Op, operate: Callable[..., Any]) -> Callable[..., Any]:
@@ -354,10 +382,14 @@ def compile_operator(entry: Op, operate: Callable[..., Any]) -> Callable[..., An
 def _compile_variadic(entry: Op) -> Callable[..., Any]:
     """A composite op with the argument ``variadic`` in both its forms."""
     signature, namespace = _signature_source(entry)
-    lines = [f"def {entry.name}({signature}):", *_gather_more(entry), f"    return forward({', '.join([*entry.params[:1], *_passed_on(entry, 1)])})"]
+    lines = [
+        f"def {entry.name}({signature}):",
+        *_gather_more(entry),
+        f"    return forward({', '.join([*entry.params[:1], *_passed_on(entry, 1)])})",
+    ]
     namespace["forward"] = entry.forward
     _compile("\n".join(lines) + "\n", entry.name, namespace)
-    return namespace[entry.name]  # type: ignore[no-any-return]
+    return namespace[entry.name]
 
 
 def _gather_more(entry: Op) -> list[str]:
@@ -369,12 +401,25 @@ def _gather_more(entry: Op) -> list[str]:
 def _fast_path(entry: Op) -> list[str]:
     """Source for the common case: one or two plain tensors, both float32 or both float64, no views, or a Python number on the right."""
     tensors = entry.tensors
-    plain = not (entry.view or entry.multi or entry.check or entry.alias_if or len(entry.promoted_places) < len(tensors)) and len(entry.outputs) == 1 and entry.list_place is None
-    if not plain or entry.promote not in ("common", "float", "same", "bool") or len(tensors) not in (1, 2) or entry.params[: len(tensors)] != tensors:
+    plain = (
+        not (entry.view or entry.multi or entry.check or entry.alias_if or len(entry.promoted_places) < len(tensors))
+        and len(entry.outputs) == 1
+        and entry.list_place is None
+    )
+    if (
+        not plain
+        or entry.promote not in ("common", "float", "same", "bool")
+        or len(tensors) not in (1, 2)
+        or entry.params[: len(tensors)] != tensors
+    ):
         return []
     a, *others = tensors
     given = " and dtype is None" if entry.result_dtype is not None and "dtype" in entry.params else ""
-    lines = [f"if {a}.__class__ is Tensor and {_fresh(a)} and not MODE.inference{given}:", f"    a = {a}._data; dt = a.dtype", "    if dt is F32 or dt is F64:"]
+    lines = [
+        f"if {a}.__class__ is Tensor and {_fresh(a)} and not MODE.inference{given}:",
+        f"    a = {a}._data; dt = a.dtype",
+        "    if dt is F32 or dt is F64:",
+    ]
     if not others:
         return [*lines, *_indent(2, _fast_body(entry, ["a"], [a]))]
     b = others[0]
@@ -387,18 +432,23 @@ def _fast_path(entry: Op) -> list[str]:
 
 
 def _tensor_path(entry: Op) -> list[str]:
-    """Source for plain tensors in the other ops of one output: any number of them, optional ones, some without a part in promotion, a check first.
+    """Source for plain tensors in the other ops of one output: any number of them, optional ones, some without a part in promotion, a check
+    first.
 
     Tensors that are promoted are all float32 or all float64 here; under ``promote="none"`` they are what they are.
     """
-    promoted = [t for t in entry.tensors if entry.promote != "none" and entry.place[t] in entry.promoted_places and t not in entry.number_only]
+    promoted = [
+        t for t in entry.tensors if entry.promote != "none" and entry.place[t] in entry.promoted_places and t not in entry.number_only
+    ]
     if entry.multi or entry.alias_if or entry.list_place is not None or len(entry.outputs) > 1 or not entry.tensors:
         return []
     if entry.promote != "none" and (entry.result_dtype is not None or not promoted or _optional(entry, promoted[0])):
         return []
     given = [t for t in entry.tensors if t not in entry.number_only]
     plain = [_unless_none(entry, t, f"{t}.__class__ is Tensor and {_fresh(t)}", "True") for t in given]
-    plain += [_unless_none(entry, t, f"({t}.__class__ is float or {t}.__class__ is int)", "True") for t in entry.tensors if t in entry.number_only]
+    plain += [
+        _unless_none(entry, t, f"({t}.__class__ is float or {t}.__class__ is int)", "True") for t in entry.tensors if t in entry.number_only
+    ]
     lines = [f"if {' and '.join(plain)} and not MODE.inference:"]
     if not promoted:
         return [*lines, *_indent(1, _tensor_body(entry, given, promoted))]
@@ -458,7 +508,11 @@ def _view_path(entry: Op) -> list[str]:
         return []
     a = entry.tensors[0]
     lines = [f"if {a}.__class__ is Tensor and not MODE.inference:", f"    if {a}._view is not None and MODE.mode == 0: refresh({a})"]
-    lines += ["    out = new(Tensor)", f"    out._data = r = forward({', '.join([f'{a}._data', *_passed_on(entry)])})", f"    as_view(out, {a}, False)"]
+    lines += [
+        "    out = new(Tensor)",
+        f"    out._data = r = forward({', '.join([f'{a}._data', *_passed_on(entry)])})",
+        f"    as_view(out, {a}, False)",
+    ]
     if entry.vjp:
         lines += [f"    if {a}._rg and MODE.mode == 0:", "        dt = r.dtype", *_indent(2, _record_lines(entry, [a], [a]))]
     return [*lines, "    return out"]
@@ -467,7 +521,10 @@ def _view_path(entry: Op) -> list[str]:
 def _passed_on(entry: Op, first: int | None = None) -> list[str]:
     """The arguments after the tensors (or from place ``first``), as a call of forward writes them."""
     kinds = entry.signature.parameters
-    return [f"{p}={p}" if kinds[p].kind is inspect.Parameter.KEYWORD_ONLY else p for p in entry.params[len(entry.tensors) if first is None else first :]]
+    return [
+        f"{p}={p}" if kinds[p].kind is inspect.Parameter.KEYWORD_ONLY else p
+        for p in entry.params[len(entry.tensors) if first is None else first :]
+    ]
 
 
 def _at_precision(entry: Op) -> list[str]:
@@ -482,7 +539,8 @@ def _at_precision(entry: Op) -> list[str]:
 
 def _fresh(tensor: str) -> str:
     """Source for: no inference tensor, and no view, or one whose node cannot be stale."""
-    return f"not {tensor}._inference and ({tensor}._view is None or ({tensor}._view.version == {tensor}._storage.version and not {tensor}._view.base._rg))"
+    current = f"{tensor}._view.version == {tensor}._storage.version and not {tensor}._view.base._rg"
+    return f"not {tensor}._inference and ({tensor}._view is None or ({current}))"
 
 
 def _indent(levels: int, lines: list[str]) -> list[str]:
@@ -503,7 +561,8 @@ def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
     body += ["except (ValueError, TypeError):", f"    return call(op_, ({everything}))"]
     if entry.iterates:
         contiguous = " and ".join(f"{x}.flags.c_contiguous" for x in arrays)
-        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [{', '.join(arrays if entry.memory_order == 'first first' else reversed(arrays))}])")
+        ordered = arrays if entry.memory_order == "first first" else reversed(arrays)
+        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [{', '.join(ordered)}])")
     body += ["if r.__class__ is not ndarray: r = asarray(r)", "out = new(Tensor)", "out._data = r"]
     differentiable = [d for d in entry.vjp if d in tensors and entry.promote != "bool"]  # a bool has no gradient
     if differentiable:

@@ -10,7 +10,7 @@ import numpy as np
 
 from refgrad import _dtypes
 from refgrad._errors import error
-from refgrad._grad_mode import GRAD, MODE
+from refgrad._grad_mode import MODE
 from refgrad._graph import SEQUENCE, Node, accumulator, edge, short_name
 from refgrad._storage import Storage, element_strides, storage_offset
 
@@ -42,7 +42,7 @@ class device:
     """``torch.device``: refgrad has the CPU only."""
 
     def __init__(self, kind: Any = "cpu", index: int | None = None) -> None:
-        self.type = str(kind).split(":")[0] if not isinstance(kind, device) else kind.type
+        self.type: str = kind.type if isinstance(kind, device) else str(kind).split(":")[0]
         self.index = index
         if self.type != "cpu":
             raise NotImplementedError(f"refgrad computes on the CPU only, not on {kind!r}")
@@ -95,8 +95,8 @@ class Tensor:
     """A tensor. The class attributes are the defaults of what most tensors never have, which keeps making one cheap.
 
     ``_data``: the elements, a strided view of the storage. ``_storage`` is None until somebody shares or writes (then the version is 0).
-    ``_rg``: requires grad, leaf or not. ``_node``, ``_nr``: grad_fn and output number. Read these three through ``refresh`` where the tensor may be
-    a view whose base was written to.
+    ``_rg``: requires grad, leaf or not. ``_node``, ``_nr``: grad_fn and output number. Read these three through ``refresh`` where the
+    tensor may be a view whose base was written to.
     """
 
     _data: np.ndarray
@@ -109,6 +109,7 @@ class Tensor:
     _acc: Any = None
     _leaf_hooks: dict[int, Any] | None = None
     _retains = False
+    _hooked = False
     _inference = False
     _exact: Any = None  # the exact mode's (dtype, radius)
     _placed: Any = None  # (data, storage, storage offset) when the offset was last asked for: numpy takes microseconds to tell an address
@@ -174,7 +175,7 @@ class Tensor:
         placed = self._placed
         if placed is None or placed[0] is not data or placed[1] is not storage:
             self._placed = placed = (data, storage, storage_offset(data, storage))
-        return placed[2]  # type: ignore[no-any-return]
+        return placed[2]
 
     def is_contiguous(self) -> bool:
         return bool(self._data.flags.c_contiguous)
@@ -279,7 +280,9 @@ class Tensor:
     def register_hook(self, hook: Callable[[Any], Any]) -> RemovableHandle:
         if not self.requires_grad:
             raise error("hook_needs_grad")
-        self.grad_fn  # noqa: B018 - a stale view's node is rebuilt first
+        if not self._hooked:  # torch asks for the node when it makes the tensor's list of hooks, not for later ones
+            self.grad_fn  # noqa: B018 - raises for a view that torch forbids to be used
+            self._hooked = True
         hooks = self._hooks_here()
         handle = RemovableHandle(hooks)
         hooks[handle.id] = hook
@@ -362,7 +365,7 @@ class Tensor:
         return id(self)
 
     def __contains__(self, element: Any) -> bool:
-        return bool((self == element).any())  # type: ignore[attr-defined]
+        return bool((self == element).any())
 
     def __repr__(self) -> str:
         from refgrad._printing import tensor_repr

@@ -1,4 +1,7 @@
-"""Drawing programs. The generator runs the reference as it draws, so it knows every shape and dtype; illegal statements are drawn on purpose."""
+"""Drawing programs.
+
+The generator runs the reference as it draws, so it knows every shape and dtype; illegal statements are drawn on purpose.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,16 @@ import numpy as np
 
 from conformance.generate.providers import FromHypothesis, Provider, Stream
 from conformance.generate.values import (
-    LAYOUT_CUMULATIVE, LAYOUTS, PITFALL, RECIPE_CUMULATIVE, RECIPES, SHAPE_CUMULATIVE, SHAPES, SIZES, literal,
-)  # fmt: skip
+    LAYOUT_CUMULATIVE,
+    LAYOUTS,
+    PITFALL,
+    RECIPE_CUMULATIVE,
+    RECIPES,
+    SHAPE_CUMULATIVE,
+    SHAPES,
+    SIZES,
+    literal,
+)
 from conformance.opinfo import FLOATS, Info, info
 from conformance.program import DOTS, Literal, Program, Ref, Slice, Statement
 from conformance.subjects.reference import Reference
@@ -157,8 +168,8 @@ class Drawer:
     # what records ask for ------------------------------------------------------------------------------------------------
 
     def operand(
-        self, op: str, recipe: str = "", dtypes: tuple[str, ...] = (), ranks: tuple[int, int] = (0, 9), nonempty: bool = False, fresh: bool = False,
-        layout: str = "",
+        self, op: str, recipe: str = "", dtypes: tuple[str, ...] = (), ranks: tuple[int, int] = (0, 9), nonempty: bool = False,
+        fresh: bool = False, layout: str = "",
     ) -> Ref:  # fmt: skip
         """A tensor for this op: one that is bound, or a new one."""
         record = info(op)
@@ -266,7 +277,11 @@ class Drawer:
     def indices(self, shape: tuple[int, ...], size: int) -> Ref:
         """int64 indices below ``size``, repeated ones included; now and then one is out of range."""
         self.pitfalls.add("indices")
-        data = np.array([self.p.draw_integer(0, max(size - 1, 0)) for _ in range(int(np.prod(shape)))] if np.prod(shape) < 40 else [0] * int(np.prod(shape)))
+        data = np.array(
+            [self.p.draw_integer(0, max(size - 1, 0)) for _ in range(int(np.prod(shape)))]
+            if np.prod(shape) < 40
+            else [0] * int(np.prod(shape))
+        )
         if data.size and self.p.draw_chance(2):
             data[0] = size + 1
         return self._index_tensor(data.astype(np.int64).reshape(shape))
@@ -345,7 +360,9 @@ _AUGMENTED = frozenset(("add", "sub", "mul", "div", "pow", "floor_divide", "rema
 
 
 def _writable(g: Drawer, x: Ref) -> Ref:
-    """``x``, or mostly a clone of it where writing to it must raise: to a leaf that requires grad, or a view of one, while a graph is recorded."""
+    """``x``, or mostly a clone of it where writing to it must raise: to a leaf that requires grad, or a view of one, while a graph is
+    recorded.
+    """
     tensor = g.walk.names[x.name]
     root = tensor if tensor._base is None else tensor._base
     if not (root._rg and root._node is None and is_grad_enabled()) or g.p.draw_chance(15):
@@ -651,9 +668,9 @@ def _illegal(g: Drawer) -> None:
 #: kind of statement -> (weight, how it is drawn)
 ACTIONS: Final[dict[str, tuple[int, Callable[[Drawer], None]]]] = {
     "op": (520, _op), "inplace": (70, _inplace), "view_write": (55, _view_write), "getitem": (30, _getitem), "setitem": (30, _setitem),
-    "backward": (75, _backward), "grad": (60, _grad), "hook": (22, _hook), "retain_grad": (16, _retain_grad), "requires_grad": (10, _requires_grad),
-    "detach": (14, _detach), "clear_grad": (14, _clear_grad), "read_grad": (10, _read_grad), "mode": (26, _mode), "optimizer": (34, _optimizer),
-    "delete": (8, _delete), "illegal": (14, _illegal),
+    "backward": (75, _backward), "grad": (60, _grad), "hook": (22, _hook), "retain_grad": (16, _retain_grad),
+    "requires_grad": (10, _requires_grad), "detach": (14, _detach), "clear_grad": (14, _clear_grad), "read_grad": (10, _read_grad),
+    "mode": (26, _mode), "optimizer": (34, _optimizer), "delete": (8, _delete), "illegal": (14, _illegal),
 }  # fmt: skip
 
 
@@ -664,7 +681,7 @@ def _actions(mix: Mix) -> tuple[tuple[Callable[[Drawer], None], ...], tuple[int,
     return tuple(action for _, action in ACTIONS.values()), tuple(int(x) for x in np.cumsum(weights))
 
 
-def draw(provider: Provider, mix: Mix = Mix()) -> Program:  # noqa: B008 - Mix is frozen
+def draw(provider: Provider, mix: Mix = Mix()) -> Program:  # Mix is frozen
     """One program. Raises nothing: what the reference lacks is left out."""
     g = Drawer(provider, mix, Walk(Reference(), Program((), hooked=False), tensor_type=Tensor))
     g.big = provider.draw_chance(4)
@@ -711,12 +728,12 @@ def _finish(g: Drawer) -> Program:
     return Program(statements, hooked, (("pitfalls", ",".join(sorted(g.pitfalls))),))
 
 
-def from_seed(seed: int, mix: Mix = Mix()) -> Program:  # noqa: B008
+def from_seed(seed: int, mix: Mix = Mix()) -> Program:
     """The program that the plain stream draws for this seed."""
     return draw(Stream(seed), mix)
 
 
-def from_hypothesis(seed: int, mix: Mix = Mix()) -> Program:  # noqa: B008
+def from_hypothesis(seed: int, mix: Mix = Mix()) -> Program:
     """A program drawn through Hypothesis, its choices seeded by ``seed``."""
     from hypothesis import HealthCheck, Phase, given, settings, strategies
     from hypothesis import seed as seeded

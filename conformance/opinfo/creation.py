@@ -31,5 +31,19 @@ record("full_like", draw=lambda g: ([g.operand("full_like"), g.number()], {}), w
 record("zeros_like", "ones_like", weight=3)
 record("new_zeros", "new_ones", draw=lambda g: ([g.operand("new_zeros"), _size(g)], {}), weight=3)
 record("new_full", draw=lambda g: ([g.operand("new_full"), _size(g), g.number()], {}), weight=3)
-record("empty", "empty_like", "new_empty", "new_tensor", "tensor", "as_tensor", "from_numpy", "scalar_tensor", "bernoulli", "multinomial", "linspace", "detach_", drawn=False)
+record(
+    "empty",
+    "empty_like",
+    "new_empty",
+    "new_tensor",
+    "tensor",
+    "as_tensor",
+    "from_numpy",
+    "scalar_tensor",
+    "bernoulli",
+    "multinomial",
+    "linspace",
+    "detach_",
+    drawn=False,
+)
 record("rand_like", "randn_like", "randint_like", drawn=False)

@@ -20,7 +20,6 @@ record("log1p", recipe="unit")
 record("asin", "acos", "atanh", "logit", recipe="unit")
 
 
-
 def _tensors(name: str, ties: bool = False) -> Any:
     """Two tensors: these take no number. ``ties``: equal elements in both have a rule of their own."""
 
@@ -36,7 +35,8 @@ def _tensors(name: str, ties: bool = False) -> Any:
 for _name, _dtypes in (("maximum", ALL), ("minimum", ALL), ("fmax", NUMBERS), ("fmin", NUMBERS)):
     record(_name, draw=_tensors(_name, ties=True), dtypes=_dtypes, recipe="integers")
 for _name, _dtypes in (
-    ("logical_and", ALL), ("logical_or", ALL), ("logical_xor", ALL), ("hypot", FLOATS), ("atan2", FLOATS), ("copysign", FLOATS), ("logaddexp", FLOATS),
+    ("logical_and", ALL), ("logical_or", ALL), ("logical_xor", ALL), ("hypot", FLOATS), ("atan2", FLOATS), ("copysign", FLOATS),
+    ("logaddexp", FLOATS),
 ):  # fmt: skip
     record(_name, draw=_tensors(_name), dtypes=_dtypes)
 

@@ -100,6 +100,14 @@ def _take_along_dim(g: Any) -> Drawn:
 
 record("take_along_dim", draw=_take_along_dim, dtypes=ALL)
 record("nonzero", dtypes=ALL)
-record("sort", "argsort", draw=lambda g: (lambda x: ([x, g.dim(x)], {}))(g.operand("sort", recipe="ordinary", fresh=True, layout="contiguous")), dtypes=FLOATS)
-record("put", draw=lambda g: (lambda x: ([x, g.distinct_indices((g.numel(x),), 0), g.like(x)], {}))(g.operand("put", ranks=(1, 1), nonempty=True)))
+record(
+    "sort",
+    "argsort",
+    draw=lambda g: (lambda x: ([x, g.dim(x)], {}))(g.operand("sort", recipe="ordinary", fresh=True, layout="contiguous")),
+    dtypes=FLOATS,
+)
+record(
+    "put",
+    draw=lambda g: (lambda x: ([x, g.distinct_indices((g.numel(x),), 0), g.like(x)], {}))(g.operand("put", ranks=(1, 1), nonempty=True)),
+)
 record("masked_scatter", "argwhere", drawn=False)

@@ -32,7 +32,15 @@ def _split(g: Any) -> Drawn:
 
 
 record("split", draw=_split, dtypes=ALL)
-record("split_with_sizes", draw=lambda g: (lambda x: ([x, (1, g.shape_of(x)[0] - 1)], {}))(g.operand("split", ranks=(1, 4), nonempty=True)), dtypes=ALL)
+record(
+    "split_with_sizes",
+    draw=lambda g: (lambda x: ([x, (1, g.shape_of(x)[0] - 1)], {}))(g.operand("split", ranks=(1, 4), nonempty=True)),
+    dtypes=ALL,
+)
 record("chunk", draw=lambda g: (lambda x: ([x, g.p.draw_integer(1, 3), g.dim(x)], {}))(g.operand("chunk", ranks=(1, 4))), dtypes=ALL)
-record("tensor_split", draw=lambda g: (lambda x: ([x, g.p.draw_integer(1, 3), g.dim(x)], {}))(g.operand("tensor_split", ranks=(1, 4))), dtypes=ALL)
+record(
+    "tensor_split",
+    draw=lambda g: (lambda x: ([x, g.p.draw_integer(1, 3), g.dim(x)], {}))(g.operand("tensor_split", ranks=(1, 4))),
+    dtypes=ALL,
+)
 record("unbind", draw=lambda g: (lambda x: ([x, g.dim(x)], {}))(g.operand("unbind", ranks=(1, 4), nonempty=True)), dtypes=ALL)

@@ -1,7 +1,7 @@
 """The record of one op, and where records are kept.
 
-A record's ``draw(drawer)`` returns (args, kwargs) as atoms; it may ask the drawer for tensors that satisfy a constraint. ``recipe`` restricts the
-values of fresh operands (a logarithm likes positive ones), ``dtypes`` what the op takes.
+A record's ``draw(drawer)`` returns (args, kwargs) as atoms; it may ask the drawer for tensors that satisfy a constraint. ``recipe``
+restricts the values of fresh operands (a logarithm likes positive ones), ``dtypes`` what the op takes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-FLOATS: Final = ("float32", "float64", "bfloat16", "float16")
-INTS: Final = ("int64", "int32", "int16", "int8", "uint8")
+FLOATS: Final[tuple[str, ...]] = ("float32", "float64", "bfloat16", "float16")
+INTS: Final[tuple[str, ...]] = ("int64", "int32", "int16", "int8", "uint8")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,12 @@ record("flatten", draw=lambda g: ([g.operand("flatten")], {}), dtypes=ALL)
 record("adjoint", ranks=(2, 4), dtypes=ALL)
 record("ravel", "contiguous", "clone", "T", "mT", dtypes=ALL)
 record("unflatten", draw=lambda g: (lambda x: ([x, -1, (1, g.shape_of(x)[-1])], {}))(g.operand("unflatten", ranks=(1, 4))), dtypes=ALL)
-record("repeat", draw=lambda g: (lambda x: ([x, tuple(g.p.draw_integer(1, 2) for _ in g.shape_of(x)) or (2,)], {}))(g.operand("repeat")), dtypes=ALL, forms=("method",))  # fmt: skip
+record(
+    "repeat",
+    draw=lambda g: (lambda x: ([x, tuple(g.p.draw_integer(1, 2) for _ in g.shape_of(x)) or (2,)], {}))(g.operand("repeat")),
+    dtypes=ALL,
+    forms=("method",),
+)
 record("tile", draw=lambda g: ([g.operand("tile"), (2,)], {}), dtypes=ALL)
 
 
@@ -88,5 +93,9 @@ def _as_strided(g: Any) -> Drawn:
 record("as_strided", draw=_as_strided, dtypes=ALL)
 record("expand_as", "view_as", "reshape_as", draw=lambda g: (lambda x: ([x, g.like(x)], {}))(g.operand("view_as")), dtypes=ALL)
 record("detach", "alias", "sum_to_size", "is_contiguous", drawn=False)
-record("to", draw=lambda g: ([g.operand("to"), DType(g.p.draw_choice(("float32", "float64", "bfloat16", "float16", "int64", "bool")))], {}), dtypes=ALL)
+record(
+    "to",
+    draw=lambda g: ([g.operand("to"), DType(g.p.draw_choice(("float32", "float64", "bfloat16", "float16", "int64", "bool")))], {}),
+    dtypes=ALL,
+)
 record("repeat_interleave", draw=lambda g: (lambda x: ([x, 2, g.dim(x)], {}))(g.operand("repeat_interleave")), dtypes=ALL)

@@ -1,4 +1,6 @@
-"""Backward by balance: what arrived at a slot must equal the sum, over the nodes that used it, of each node's exact vjp of what flowed on at its outs."""
+"""Backward by balance: what arrived at a slot must equal the sum, over the nodes that used it, of each node's exact vjp of what flowed on
+at its outs.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
         return
     deep = bool(judge.opaque) and statement.keyword("create_graph", False)
     judge.deep = judge.deep or deep
-    if judge.deep or (judge.hook_changed and judge.opaque):  # third derivatives through a result; what flows where a gradient's own graph may use the result is not seen apart from what the hook made of it
+    # third derivatives through a result; what flows where a gradient's own graph may use the result is not seen apart from what the hook
+    # made of it
+    if judge.deep or (judge.hook_changed and judge.opaque):
         judge.expected_change.update(_sharing_gradients(judge))
         return
     if not judge.program.hooked:
@@ -60,18 +64,30 @@ def _arrivals(judge: Any, index: int, observation: Observation) -> dict[Slot, tu
     return found
 
 
-def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]], create_graph: bool) -> dict[Slot, list[tuple[Node | None, Any]]]:
+def _expected(
+    judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]], create_graph: bool
+) -> dict[Slot, list[tuple[Node | None, Any]]]:
     expected: dict[Slot, list[tuple[Node | None, Any]]] = {}
+    judge.wild.clear()
     for slot, seed in _seeds(judge, statement):
         expected.setdefault(judge.same_edge.get(slot, slot), []).append((None, seed))
-    flows = {slot: ball(a.flowed, requires_grad=create_graph and a.differentiable) for slot, (_, a) in arrived.items() if OF[a.flowed.dtype].category == FLOAT}
+    flows = {
+        slot: ball(a.flowed, requires_grad=create_graph and a.differentiable)
+        for slot, (_, a) in arrived.items()
+        if OF[a.flowed.dtype].category == FLOAT
+    }
     made = []
     for node in reversed(judge.nodes):  # whatever used an out stands later in the list, so its contribution is there already
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
         if all(f is None for f in here):
             continue
-        origin = next((_guilty(expected[s]) for s in (judge.same_edge.get(o, o) for o, _ in node.outs) if s in judge.opaque and s in expected), None)
-        named = node if origin is None else replace(node, op=origin)  # nothing was judged where the flow is opaque: what made it is to blame
+        if any(f is not None and not np.isfinite(f._data).all() for f in here):
+            judge.wild.add(node.statement)
+        origin = next(
+            (_guilty(expected[s]) for s in (judge.same_edge.get(o, o) for o, _ in node.outs) if s in judge.opaque and s in expected), None
+        )
+        # nothing was judged where the flow is opaque: what made it is to blame
+        named = node if origin is None else replace(node, op=origin)
         try:
             contributions = node.pull(here, create_graph)
         except RuntimeError as error:
@@ -90,8 +106,9 @@ def _expected(judge: Any, index: int, statement: Statement, arrived: dict[Slot, 
 
 
 def _flow(judge: Any, slot: Slot, flows: dict[Slot, Any], expected: dict[Slot, list[tuple[Node | None, Any]]], create_graph: bool) -> Any:
-    """What flows at an out. Where a gradient's own graph may use the result (an opaque slot), what arrives there tells how the formula was written: what
-    flows is then taken from the other uses alone, and the result's share is part of the vjp's own derivative."""
+    """What flows at an out. Where a gradient's own graph may use the result (an opaque slot), what arrives there tells how the formula was
+    written: what flows is then taken from the other uses alone, and the result's share is part of the vjp's own derivative.
+    """
     if slot not in judge.opaque:
         return flows.get(slot)
     if slot not in expected or slot not in flows:
@@ -102,7 +119,9 @@ def _flow(judge: Any, slot: Slot, flows: dict[Slot, Any], expected: dict[Slot, l
     return made
 
 
-def _vjp_node(judge: Any, index: int, node: Node, flows: list[Any], contributions: list[tuple[Slot, Any]], arrived: dict[Slot, tuple[int, Arrival]]) -> Node | None:
+def _vjp_node(
+    judge: Any, index: int, node: Node, flows: list[Any], contributions: list[tuple[Slot, Any]], arrived: dict[Slot, tuple[int, Arrival]]
+) -> Node | None:
     """The vjp that a create_graph backward ran, as a node itself: from the node's inputs and what flowed, to what arrived."""
     leaves = list(node.leaves)
     for (slot, _), flow in zip(node.outs, flows, strict=True):
@@ -140,7 +159,11 @@ def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
     return seeds
 
 
-def _judge_slot(judge: Any, index: int, slot: Slot, contributions: list[tuple[Node | None, Any]], found: tuple[int, Arrival] | None, restricted: bool) -> None:
+def _judge_slot(
+    judge: Any, index: int, slot: Slot, contributions: list[tuple[Node | None, Any]], found: tuple[int, Arrival] | None, restricted: bool
+) -> None:
+    if slot in judge.opaque and found is not None and contributions:
+        _judge_opaque(judge, index, slot, contributions, found)
     if slot in judge.unknown or slot in judge.opaque or (slot[0] == "@" and judge.hook_changed):
         return
     name = slot[0] if slot[0] != "@" else judge.arrival_names.get(slot, "gradient")
@@ -149,18 +172,24 @@ def _judge_slot(judge: Any, index: int, slot: Slot, contributions: list[tuple[No
     label = f"{name}@{slot[1]}" if slot[0] != "@" else f"{name}@gradient"
     if found is None:
         if not restricted and any(_nonzero(c) for _, c in contributions):
-            judge.diverge(index, op, "grad", label, Evidence("a gradient", "nothing", "every use of a tensor sends its gradient"), order=order)
+            judge.diverge(
+                index, op, "grad", label, Evidence("a gradient", "nothing", "every use of a tensor sends its gradient"), order=order
+            )
         return
     arrival = found[1]
     judge.arrival_names["@", index, found[0]] = arrival.name
     if not contributions:
         if np.any(arrival.value != 0):
-            judge.diverge(index, "backward", "grad", label, Evidence("nothing", "a gradient", "no use of this tensor is on the path"), order=order)
+            judge.diverge(
+                index, "backward", "grad", label, Evidence("nothing", "a gradient", "no use of this tensor is on the path"), order=order
+            )
         return
     mid, radius = _total(contributions)
     if mid.shape != arrival.value.shape or OF[arrival.value.dtype].wide is not mid.dtype:
         text = f"{arrival.value.dtype} {list(arrival.value.shape)}"
-        judge.diverge(index, op, "grad", label, Evidence(f"shape {list(mid.shape)}", text, "a gradient has its tensor's dtype and shape"), order=order)
+        judge.diverge(
+            index, op, "grad", label, Evidence(f"shape {list(mid.shape)}", text, "a gradient has its tensor's dtype and shape"), order=order
+        )
         return
     comparison = compare(mid, radius, arrival.value)
     if comparison.bad is not None:
@@ -168,17 +197,35 @@ def _judge_slot(judge: Any, index: int, slot: Slot, contributions: list[tuple[No
         comparison = premature_overflow(comparison, mid, arrival.value, operands)
     judge.count(op, arrival.name, "grad", comparison, mid, arrival.value, dtype=OF[arrival.value.dtype].name)
     if comparison.bad is not None:
+        if not np.isfinite(arrival.value.astype(mid.dtype)[comparison.bad]).any():
+            op = _guilty(contributions, judge.wild)
         reason = "the op's formula, one rounding per step, on the gradient that arrived at its output"
         judge.diverge(index, op, "grad", label, evidence(mid, radius, arrival.value, comparison.bad, reason), order=order)
+
+
+def _judge_opaque(judge: Any, index: int, slot: Slot, contributions: list[tuple[Node | None, Any]], found: tuple[int, Arrival]) -> None:
+    """Only what is not finite though every use is: a formula's way through the result cannot explain that."""
+    mid, radius = _total(contributions)
+    got = found[1].value
+    if mid.shape == got.shape and np.isfinite(mid).all() and np.isfinite(radius).all():
+        bad = np.asarray(~np.isfinite(got.astype(mid.dtype)))
+        if bad.any():
+            reason = "the op's formula on the gradient that arrived at its output"
+            judge.diverge(
+                index, _guilty(contributions), "grad", f"{slot[0]}@{slot[1]}", evidence(mid, radius, got, bad, reason), order=found[1].order
+            )
 
 
 def _nonzero(contribution: Any) -> bool:
     return bool(np.any(contribution._data != 0))
 
 
-def _guilty(contributions: list[tuple[Node | None, Any]]) -> str:
+def _guilty(contributions: list[tuple[Node | None, Any]], wild: set[int] | None = None) -> str:
     """Whose contribution is wrong cannot be seen in the sum: the first op that rounds, rather than one that only moves elements."""
-    ops = [node.op for node, _ in contributions if node is not None]
+    nodes = [node for node, _ in contributions if node is not None]
+    if wild:  # what is not finite came from where something not finite flowed
+        nodes = [n for n in nodes if n.statement in wild] or nodes
+    ops = [node.op for node in nodes]
     rounding = [op for op in ops if op in TABLE and not (TABLE[op].view or TABLE[op].error == "exact")]
     return (rounding or ops or ["backward"])[0]
 
@@ -217,7 +264,9 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
         slot = judge.slots[owner]
         found = arrived.get(judge.same_edge.get(slot, slot))
         still = judge.new_states[owner].requires_grad is True if owner in judge.new_states else True
-        takes = found is not None and still and (chosen is None or judge.slots[owner] in chosen or judge.new_states[owner].retains_grad is True)
+        takes = (
+            found is not None and still and (chosen is None or judge.slots[owner] in chosen or judge.new_states[owner].retains_grad is True)
+        )
         before, after = judge.values.get(name), judge.now.get(name)
         if after is None or owner not in judge.states:
             continue
@@ -236,7 +285,14 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
 
 
 def _judge_sum(
-    judge: Any, index: int, name: str, before: np.ndarray | None, arrival: Arrival, after: np.ndarray, state: Any, written: dict[str, np.ndarray]
+    judge: Any,
+    index: int,
+    name: str,
+    before: np.ndarray | None,
+    arrival: Arrival,
+    after: np.ndarray,
+    state: Any,
+    written: dict[str, np.ndarray],
 ) -> None:
     flowed = ball(arrival.flowed)
     if flowed._exact is None or flowed._data.shape != after.shape:

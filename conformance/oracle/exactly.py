@@ -22,7 +22,10 @@ Slot = tuple[Any, ...]  # (name, number), or ("@", statement, place) for a gradi
 
 @dataclass(slots=True)
 class Node:
-    """A function of balls with its graph: what flows at ``outs`` gives contributions to ``leaves``. ``statement`` and ``op`` say whom to blame."""
+    """A function of balls with its graph: what flows at ``outs`` gives contributions to ``leaves``.
+
+    ``statement`` and ``op`` say whom to blame.
+    """
 
     statement: int
     op: str
@@ -43,8 +46,9 @@ class Node:
 
 
 def _unless_nan(gradient: Any, leaf: Any, reduces: bool) -> Any:
-    """Where an operand is NaN there is no derivative to be right about: an infinite radius makes the element (all of them, where elements are reduced)
-    inconclusive."""
+    """Where an operand is NaN there is no derivative to be right about: an infinite radius makes the element (all of them, where elements
+    are reduced) inconclusive.
+    """
     where: Any = np.isnan(leaf._data)
     if reduces and where.any():
         where = np.ones(where.shape, bool)

@@ -46,8 +46,9 @@ def compare(mid: np.ndarray, radius: Any, got: np.ndarray, signed_zero: bool = F
 
 
 def premature_overflow(comparison: Comparison, mid: np.ndarray, got: np.ndarray, operands: list[np.ndarray]) -> Comparison:
-    """Elements that are not finite though the exact result is, where an operand is so large that a square or a sum on the way may overflow: torch documents
-    that this may happen (PyTorch notes, Numerical accuracy, Extremal values), so they are inconclusive."""
+    """Elements that are not finite though the exact result is, where an operand is so large that a square or a sum on the way may overflow:
+    torch documents that this may happen (PyTorch notes, Numerical accuracy, Extremal values), so they are inconclusive.
+    """
     nominal = OF[got.dtype]
     if comparison.bad is None or nominal.category != FLOAT:
         return comparison
@@ -92,7 +93,9 @@ def ulp(values: np.ndarray, nominal: dtype) -> np.ndarray:
     return np.asarray(np.ldexp(1.0, np.maximum(exponent + int(np.log2(nominal.unit)), int(lowest))))
 
 
-def evidence(mid: np.ndarray, radius: Any, got: np.ndarray, bad: np.ndarray, reason: str, blame: str = "the subject stands alone") -> Evidence:
+def evidence(
+    mid: np.ndarray, radius: Any, got: np.ndarray, bad: np.ndarray, reason: str, blame: str = "the subject stands alone"
+) -> Evidence:
     """The differing elements, worst first, and what was allowed."""
     nominal = OF[got.dtype]
     shape = got.shape

@@ -1,7 +1,8 @@
 """The oracle: a program's observations on a subject and on the reference → divergences and what was compared.
 
-The reference ran the same program and took over the subject's values after every statement, so each statement is judged on the subject's own inputs
-and nothing accumulates. Judging stops after the first statement that diverges: what follows from a wrong value is not another cause.
+The reference ran the same program and took over the subject's values after every statement, so each statement is judged on the subject's
+own inputs and nothing accumulates. Judging stops after the first statement that diverges: what follows from a wrong value is not another
+cause.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from refgrad._errors import SHARED
 BLAMED = {"zero_tensor": "backward"}
 #: what is reported when several facets of one statement differ: the one that explains the others
 PRECEDENCE = (
-    "crash", "hang", "error", "dtype", "shape", "value", "grad", "accumulation", "requires_grad", "is_leaf", "grad_fn", "grad_identity", "aliasing",
-    "version", "strides", "warning", "flaky",
+    "crash", "hang", "error", "dtype", "shape", "value", "grad", "accumulation", "requires_grad", "is_leaf", "grad_fn", "grad_identity",
+    "aliasing", "version", "strides", "warning", "flaky",
 )  # fmt: skip
 
 
@@ -45,7 +46,10 @@ class Verdict:
 
 @dataclass(slots=True)
 class Judge:
-    """One program's judging. ``values``, ``states``, ``slots``: before the statement at hand; ``new_…``: after it; ``now``: values after it."""
+    """One program's judging.
+
+    ``values``, ``states``, ``slots``: before the statement at hand; ``new_…``: after it; ``now``: values after it.
+    """
 
     program: Program
     subject: str
@@ -61,6 +65,7 @@ class Judge:
     nodes: list[Node] = field(default_factory=list)
     unknown: set[Slot] = field(default_factory=set)
     deep: bool = False  # a create_graph backward ran where vjps had graphs already
+    wild: set[int] = field(default_factory=set)  # statements at whose outs something not finite flowed, in the backward at hand
     opaque: set[Slot] = field(default_factory=set)  # outs of nodes whose vjp has a graph
     same_edge: dict[Slot, Slot] = field(default_factory=dict)
     arrival_names: dict[Slot, str] = field(default_factory=dict)
@@ -186,13 +191,18 @@ class Judge:
             self.diverge(index, op, "error", tensor, found, error=difference[1])
 
     def judge_hooks(self, index: int, seen: Observation, right: Observation) -> None:
-        """The program's hooks ran where they had to. What they made of a gradient is judged from what flows on, so nothing else would tell."""
+        """The program's hooks ran where they had to.
+
+        What they made of a gradient is judged from what flows on, so nothing else would tell.
+        """
         if seen.raised is not None or not (seen.arrivals and right.arrivals):
             return
         due, ran = ({(a.name, a.slot) for a in o.arrivals if a.flowed is not a.value} for o in (right, seen))
         for name, slot in sorted(due ^ ran):
             texts = ("a hook runs", "none runs") if (name, slot) in due else ("no hook runs", "one runs")
-            self.diverge(index, "hook", "grad", f"{name}@{slot}", Evidence(*texts, "a hook runs once per gradient, until it is removed"), order=1)
+            self.diverge(
+                index, "hook", "grad", f"{name}@{slot}", Evidence(*texts, "a hook runs once per gradient, until it is removed"), order=1
+            )
 
     def judge_state(self, index: int, statement: Statement, seen: Observation, right: Observation) -> None:
         if statement.kind == "grad":
@@ -204,9 +214,9 @@ class Judge:
         if kept - self.gradients:
             self.gradients |= kept
         for tensor, name, facet, want, got in state.differences(seen, right, self.gradients):
-            texts = [f"{name}={want}", f"{name}={got}"]
+            texts = (f"{name}={want}", f"{name}={got}")
             if name == "exists":
-                texts = ["something" if there else "nothing" for there in (want, got)]
+                texts = ("something" if want else "nothing", "something" if got else "nothing")
             self.diverge(index, local.op_name(statement), facet, tensor, Evidence(*texts, "torch's documented state"))
 
     def judge_values(self, index: int, statement: Statement, seen: Observation) -> None:
@@ -220,6 +230,11 @@ class Judge:
         if self.program.hooked:
             local.add_rebuilt_views(self, index, statement)
         self.judge_unchanged(index, statement, raised.error_key(seen.raised))
+
+    def alone_and_dense(self, name: str) -> bool:
+        """Whether a tensor's memory is its own elements, in order."""
+        s = self.states.get(name)
+        return s is not None and s.offset == 0 and s.base is None and s.alias == name and self.is_contiguous(name)
 
     def is_contiguous(self, name: str) -> bool:
         s = self.states.get(name)
@@ -243,13 +258,18 @@ class Judge:
                 continue
             if before.shape == bits.shape and before.tobytes() != bits.tobytes():
                 op = statement.kind if raised_key in SHARED else local.op_name(statement)  # a shared error's path is no op's fault
-                why = "nobody else's value changes" if raised_key == "none" else f"a statement that raises ({raised_key}) leaves everything unchanged"
+                why = (
+                    "nobody else's value changes"
+                    if raised_key == "none"
+                    else f"a statement that raises ({raised_key}) leaves everything unchanged"
+                )
                 self.diverge(index, op, "aliasing", name, changed(before, bits, why))
 
     def advance(self, statement: Statement, right: Observation) -> None:
         for name in self.new_slots.keys() - self.slots.keys():
             s = self.new_states.get(name)
-            if s is not None and s.is_leaf is True and s.base is not None:  # a view that was recorded nowhere: whether it accumulates is its own flag's
+            # a view that was recorded nowhere: whether it accumulates is its own flag's
+            if s is not None and s.is_leaf is True and s.base is not None:
                 self.unknown.add(self.new_slots[name])
         if right.states is not None:
             self.states = right.states
@@ -318,8 +338,8 @@ def _backward(judge: Judge, index: int, statement: Statement, seen: Observation)
 
 
 HANDLERS: dict[str, Any] = {
-    "tensor": _tensor, "call": _op, "method": _op, "operator": _op, "getitem": _op, "inplace": _write, "augmented": _write, "setitem": _write,
-    "detach": _same, "read_grad": _same, "clear_grad": _clear, "hook": _hook, "backward": _backward, "grad": _backward,
+    "tensor": _tensor, "call": _op, "method": _op, "operator": _op, "getitem": _op, "inplace": _write, "augmented": _write,
+    "setitem": _write, "detach": _same, "read_grad": _same, "clear_grad": _clear, "hook": _hook, "backward": _backward, "grad": _backward,
     "optimizer": optimizer.judge_create, "step": optimizer.judge_step, "zero_grad": optimizer.judge_zero_grad,
 }  # fmt: skip
 

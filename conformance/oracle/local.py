@@ -19,7 +19,9 @@ from refgrad._tensor import Tensor, make
 #: kinds whose outputs are values of an op
 OPS = frozenset(("call", "method", "operator", "getitem"))
 #: besides views: the sign of a zero is part of the result
-SIGNED = frozenset(("neg", "abs", "copysign", "clone", "where", "cat", "stack", "gather", "index_select", "masked_select", "flip", "roll", "take"))
+SIGNED = frozenset(
+    ("neg", "abs", "copysign", "clone", "where", "cat", "stack", "gather", "index_select", "masked_select", "flip", "roll", "take")
+)
 #: nothing is promised of their values: arbitrary memory, or a random stream that differs by device and kernel
 UNPREDICTABLE = RANDOM | {"empty", "empty_like", "new_empty", "empty_strided"}
 WRITES = frozenset(("inplace", "augmented", "setitem"))
@@ -47,6 +49,9 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         return
     if statement.op in UNPREDICTABLE:
         return
+    if statement.op == "as_strided" and not judge.alone_and_dense(next(statement.refs())):
+        judge.unknown_outs(statement)  # it reads memory beyond its operand, which a ball does not have
+        return
     outs = as_tuple(evaluate(statement, scope))
     entry = TABLE.get(statement.op)
     signed = entry is not None and (entry.view or entry.name in SIGNED)
@@ -71,7 +76,7 @@ def _unordered(statement: Statement, judge: Any, out: Any) -> bool:
     if statement.op not in ("sort", "argsort", "topk") or out._data.dtype.kind == "f":
         return False
     values = judge.values[next(statement.refs())]
-    return np.unique(values).size != values.size
+    return bool(np.unique(values).size != values.size)
 
 
 def judge_value(judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False) -> None:
@@ -123,9 +128,14 @@ def _written(judge: Any, statement: Statement, scope: Scope, state: TensorState)
     if statement.kind != "setitem":
         return None, _cast(_in_place_result(statement, scope, scope.leaf(statement.args[0].name)), state)
     index = scope.resolve(statement.args[1])
-    count = int(np.prod(state.shape, dtype=np.int64))
-    places = make(np.arange(count, dtype=np.int64).reshape(state.shape))[index]._data
+    places = _numbered(state)[index]._data
     return places, _spread(scope.resolve(statement.args[2]), places.shape, state)
+
+
+def _numbered(state: TensorState) -> Any:
+    """A tensor of this shape whose elements are their own flat positions."""
+    count = int(np.prod(state.shape, dtype=np.int64))
+    return make(np.arange(count, dtype=np.int64).reshape(state.shape))
 
 
 def _in_place_result(statement: Statement, scope: Scope, target: Any) -> Any:
@@ -160,7 +170,7 @@ def scope_full(old: np.ndarray, region: np.ndarray | None, new: Any, state: Tens
     full = ball(old) if is_float(state.dtype) else make(old)
     data = full._data.copy().reshape(-1)
     data[region.reshape(-1)] = new._data.reshape(-1)
-    radius = None
+    radius: np.ndarray | None = None
     if new._exact is not None and new._exact[1] is not None:
         radius = np.zeros(data.shape)
         radius[region.reshape(-1)] = np.broadcast_to(new._exact[1], new._data.shape).reshape(-1)
@@ -217,12 +227,13 @@ def _casts(statement: Statement, scope: Scope, state: TensorState) -> bool:
     return any(o.dtype.category == FLOAT and o.dtype.name != state.dtype for o in operands)
 
 
-def _functional_write(judge: Any, statement: Statement, scope: Scope, base_leaf: Any, base: TensorState, state: TensorState, whole: bool) -> Any:
+def _functional_write(
+    judge: Any, statement: Statement, scope: Scope, base_leaf: Any, base: TensorState, state: TensorState, whole: bool
+) -> Any:
     """The base after the write, as a differentiable function of the base before and the operands."""
     place = locations(state)
     if statement.kind == "setitem":
-        count = int(np.prod(state.shape, dtype=np.int64))
-        chosen = make(np.arange(count, dtype=np.int64).reshape(state.shape))[scope.resolve(statement.args[1])]._data
+        chosen = _numbered(state)[scope.resolve(statement.args[1])]._data
         place = place.reshape(-1)[chosen]
     elif whole:
         return _cast(_in_place_result(statement, scope, base_leaf), state)
@@ -258,7 +269,7 @@ def add_rebuilt_views(judge: Any, index: int, statement: Statement) -> None:
         if where is None:
             judge.unknown.add(judge.new_slots[base])
             continue
-        leaf = ball(judge.now[base], requires_grad=True)
+        leaf: Any = ball(judge.now[base], requires_grad=True)
         out = leaf.reshape(-1)[make(np.array(where))]
         judge.nodes.append(Node(index, op_name(statement), [(judge.new_slots[base], leaf)], [(slot, out)], rebuilt=True))
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from conformance.observation import Observation, Raised
 from refgrad._errors import key_of
 
-
 #: keys of errors that depend on what a graph saved
 OF_SAVED = frozenset(("none", "freed_graph", "modified_inplace", "multi_output_view_stale"))
 
 
 #: keys that mean one thing, said differently by different paths through an engine
 SAME = {
-    "select_bounds": "index_bounds", "index_bounds_runtime": "index_bounds", "copy_bounds": "index_bounds", "select_bounds_fast": "index_bounds",
-    "freed_graph": "saved_gone", "modified_inplace": "saved_gone", "multi_output_view_stale": "saved_gone",  # which is met first is not promised
+    "select_bounds": "index_bounds", "index_bounds_runtime": "index_bounds", "copy_bounds": "index_bounds",
+    "select_bounds_fast": "index_bounds",
+    # which is met first is not promised
+    "freed_graph": "saved_gone", "modified_inplace": "saved_gone", "multi_output_view_stale": "saved_gone",
     "inplace_size": "inplace_broadcast",
     "nograd_view_of_view_inplace": "nograd_view_inplace", "inference_view_of_view_inplace": "inference_view_inplace",
 }  # fmt: skip

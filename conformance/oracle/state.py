@@ -13,14 +13,19 @@ ORDER = (
 )  # fmt: skip
 
 
-#: how a gradient was computed is the engine's own affair: what it is the function of, which node of that function comes last, whose memory it reuses
+#: how a gradient was computed is the engine's own affair: what it is the function of, which node of that function comes last, whose memory
+#: it reuses
 _OF_GRADIENTS = frozenset(("grad_fn", "output_nr", "base", "strides", "offset"))
 #: without elements it is a function of nothing
 _OF_EMPTY = frozenset(("requires_grad", "is_leaf"))
 
 
-def differences(subject: Observation, reference: Observation, gradients: frozenset[str] = frozenset()) -> list[tuple[str, str, str, Any, Any]]:
-    """``gradients``: names of tensors that ``grad`` returned. (tensor, field, facet, expected, got) for every unequal field; a tensor that one side lacks differs in ``grad_identity`` or ``aliasing``."""
+def differences(
+    subject: Observation, reference: Observation, gradients: frozenset[str] = frozenset()
+) -> list[tuple[str, str, str, Any, Any]]:
+    """``gradients``: names of tensors that ``grad`` returned. (tensor, field, facet, expected, got) for every unequal field; a tensor that
+    one side lacks differs in ``grad_identity`` or ``aliasing``.
+    """
     mine, theirs = reference.states, subject.states
     if mine is None or theirs is None or mine == theirs:
         return []

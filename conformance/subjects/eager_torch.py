@@ -52,8 +52,10 @@ class EagerTorch:
         if tensor._is_zerotensor():  # a gradient may have no memory
             tensor = tensor.clone()
         if tensor.dtype is torch.bfloat16:
-            return tensor.view(torch.int16).numpy().copy().view(ml_dtypes.bfloat16)
-        return tensor.numpy().copy()
+            bits: np.ndarray = tensor.view(torch.int16).numpy().copy().view(ml_dtypes.bfloat16)
+        else:
+            bits = tensor.numpy().copy()
+        return bits
 
     def storage(self, tensor: Any) -> int:
         return int(tensor.untyped_storage()._cdata)

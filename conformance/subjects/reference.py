@@ -42,7 +42,8 @@ class Reference:
         return (tensor.dtype.name, data.shape, element_strides(data), tensor.storage_offset())
 
     def function(self, op: str) -> Callable[..., Any]:
-        return TABLE[op].public
+        public: Callable[..., Any] = TABLE[op].public
+        return public
 
     def synchronize(self) -> None:
         pass

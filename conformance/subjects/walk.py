@@ -1,12 +1,13 @@
 """One walk over a program's statements, for any engine with torch's API.
 
-``walk(program, engine)`` runs the statements one by one and looks after each that says so. An engine (``Engine``) tells what differs between
-libraries: how to make a tensor from bits, how to read its bits, what its storage's identity is.
+``walk(program, engine)`` runs the statements one by one and looks after each that says so. An engine (``Engine``) tells what differs
+between libraries: how to make a tensor from bits, how to read its bits, what its storage's identity is.
 
-The harness hooks every tensor that requires grad, on each of its *slots*: a slot is one gradient edge of a name (its grad_fn and output number), numbered
-from 0; an in-place write that changes the history makes the next. A hook set before a write gets the gradient of the value before the write. The
-harness reads ``grad_fn`` before it registers (hooking a stale view otherwise crashes or loses the hook), copies what arrives at once (keeping it would
-change who owns the gradient), and registers before the program can, so that it sees what arrives before the program's own hooks.
+The harness hooks every tensor that requires grad, on each of its *slots*: a slot is one gradient edge of a name (its grad_fn and output
+number), numbered from 0; an in-place write that changes the history makes the next. A hook set before a write gets the gradient of the
+value before the write. The harness reads ``grad_fn`` before it registers (hooking a stale view otherwise crashes or loses the hook), copies
+what arrives at once (keeping it would change who owns the gradient), and registers before the program can, so that it sees what arrives
+before the program's own hooks.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class _Handle:
 
 @dataclass(slots=True)
 class Walk:
-    """A walk in progress. ``names``: what is bound. ``slots``: per name the current slot. ``wrote``: a hook of the program wrote in place."""
+    """A walk in progress.
+
+    ``names``: what is bound. ``slots``: per name the current slot. ``wrote``: a hook of the program wrote in place.
+    """
 
     engine: Engine
     program: Program
@@ -106,13 +110,14 @@ class Walk:
         return observations
 
     def release(self) -> None:
-        """Breaks the cycles that a program leaves: a gradient with a graph holds its leaf, a hook holds this walk. Python's collector does not see into
-        an engine's graph, so a run would grow by every such program."""
+        """Breaks the cycles that a program leaves: a gradient with a graph holds its leaf, a hook holds this walk. Python's collector does
+        not see into an engine's graph, so a run would grow by every such program.
+        """
         for tensor in self.names.values():
             if tensor.__class__ is self.tensor_type and not tensor.is_inference():
                 tensor.grad = None
         for table in (self.names, self.nodes, self.identities, self.last_bits, self.pending):
-            table.clear()  # type: ignore[attr-defined]
+            table.clear()
 
     def step(self, index: int, statement: Statement) -> Observation:
         observation = Observation(index)
@@ -130,7 +135,7 @@ class Walk:
                 observation.unsupported = str(error)
             else:
                 observation.raised = Raised(type(error).__name__, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a subject raises is an observation
+        except Exception as error:  # whatever a subject raises is an observation
             observation.raised = Raised(type(error).__name__, str(error))
         self.pending.clear()
         if self.program.hooked:
@@ -252,7 +257,8 @@ class Walk:
     def take_values(self, other: Observation, statement: Statement) -> None:
         """Overwrites this engine's bits by another's, so that a rounding there is no difference here.
 
-        What ``grad`` returned takes over the memory order, too: it tells how the gradient was computed, and the next op's result inherits it.
+        What ``grad`` returned takes over the memory order, too: it tells how the gradient was computed, and the next op's result inherits
+        it.
         """
         if statement.kind == "grad" and other.states is not None:
             for name in statement.out:
@@ -455,16 +461,16 @@ def _delete(walk: Walk, s: Statement) -> None:
     name = s.args[0].name
     walk.resolve(s.args[0])
     for table in (walk.names, walk.identities, walk.last_bits, walk.nodes):
-        table.pop(name, None)  # type: ignore[attr-defined]
+        table.pop(name, None)
     walk.identities.pop(name + ".grad", None)
 
 
 #: kind of statement -> what it does
 DO: dict[str, Callable[[Walk, Statement], None]] = {
-    "tensor": _tensor, "call": _call, "method": _method, "operator": _operator, "inplace": _inplace, "augmented": _augmented, "getitem": _getitem,
-    "setitem": _setitem, "backward": _backward, "grad": _grad, "read_grad": _read_grad, "detach": _detach, "hook": _hook, "remove_hook": _remove_hook,
-    "retain_grad": _retain_grad, "requires_grad_": _requires_grad, "clear_grad": _clear_grad, "enter": _enter, "exit": _exit, "optimizer": _optimizer,
-    "step": _step, "zero_grad": _zero_grad, "delete": _delete,
+    "tensor": _tensor, "call": _call, "method": _method, "operator": _operator, "inplace": _inplace, "augmented": _augmented,
+    "getitem": _getitem, "setitem": _setitem, "backward": _backward, "grad": _grad, "read_grad": _read_grad, "detach": _detach,
+    "hook": _hook, "remove_hook": _remove_hook, "retain_grad": _retain_grad, "requires_grad_": _requires_grad, "clear_grad": _clear_grad,
+    "enter": _enter, "exit": _exit, "optimizer": _optimizer, "step": _step, "zero_grad": _zero_grad, "delete": _delete,
 }  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.structure import to
 from refgrad._ops.unary import SELECTION, _mul_number, masked, vendor, where, zeros_like
-from refgrad._storage import laid_out
 from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
 
@@ -109,6 +108,7 @@ def sub(input, other, *, alpha=1):
 
 @op(
     direct=True,
+    method=False,
     node="1",
     number_only=("other",),
     refuses=_refuse_bools,
@@ -125,6 +125,7 @@ def rsub(input, other, *, alpha=1):
     name="rsub",
     direct=True,
     memory_order="last first",
+    method=False,
     refuses=_refuse_bools,
     ulps=_sum_ulps,
     scale=lambda input, other, alpha: _sum_scale(other, -input, alpha),

@@ -19,7 +19,6 @@ declare("where_condition", RuntimeError, "where expected condition to be a boole
 declare("clamp_none", RuntimeError, "torch.clamp: At least one of 'min' or 'max' must not be None")
 
 
-
 def _zeros(grad):
     return TABLE["zeros_like"].public(grad)
 
@@ -62,7 +61,14 @@ def _ge(input, other):
 
 eq, ne, lt, le, gt, ge = (
     _comparison(symbol, name, compare)
-    for symbol, name, compare in (("==", "eq", _eq), ("!=", "ne", _ne), ("<", "lt", _lt), ("<=", "le", _le), (">", "gt", _gt), (">=", "ge", _ge))
+    for symbol, name, compare in (
+        ("==", "eq", _eq),
+        ("!=", "ne", _ne),
+        ("<", "lt", _lt),
+        ("<=", "le", _le),
+        (">", "gt", _gt),
+        (">=", "ge", _ge),
+    )
 )
 
 

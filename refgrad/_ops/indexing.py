@@ -91,7 +91,8 @@ declare("scatter_dtype", RuntimeError, "scatter(): Expected self.dtype to be equ
 declare("select_vector", IndexError, "index_select(): Index is supposed to be a vector")
 declare("select_dtype", RuntimeError, "index_select(): Expected dtype int32 or int64 for index")
 declare("select_bounds", IndexError, "index out of range in self")
-declare("select_bounds_fast", RuntimeError, "INDICES element is out of DATA bounds, id={index} axis_dim={size}")  # never raised here: torch's matrix path
+# never raised here: torch's matrix path
+declare("select_bounds_fast", RuntimeError, "INDICES element is out of DATA bounds, id={index} axis_dim={size}")
 declare("select_scalar", RuntimeError, "index_select(): Index to scalar can have only 1 value, got {count} value(s)")
 declare("add_vector", IndexError, "index_add_(): Index is supposed to be a vector, but got dim: {ndim} with type: {kind} and size: {size}")
 declare("add_index_dtype", RuntimeError, "index_add_(): Expected dtype int32/int64 for index but got: {kind}")

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dispatch import call_inplace, check_inplace, check_memory
-from refgrad._dtypes import FLOAT, OF, narrow
+from refgrad._dtypes import FLOAT, narrow
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._storage import is_dense, laid_out
@@ -28,7 +27,9 @@ def clone(input):
 @op(name="_to_copy", promote="none", method=False, function=False, vjp=dict(input=lambda grad, input_dtype: to(grad, input_dtype)),
     exact=lambda input, dtype: _cast_ball(input, dtype))  # fmt: skip
 def _to_copy(input, dtype):
-    narrower = input.dtype.kind == "f" and input.dtype.itemsize >= dtype.itemsize and dtype.category == FLOAT and input.dtype is not dtype.np
+    narrower = (
+        input.dtype.kind == "f" and input.dtype.itemsize >= dtype.itemsize and dtype.category == FLOAT and input.dtype is not dtype.np
+    )
     result = narrow(input, dtype.np) if narrower else input.astype(dtype.np)
     return result if input.flags.c_contiguous else laid_out(result, [input])
 
@@ -67,13 +68,22 @@ def _copy(input, source):
     return np.broadcast_to(source, input.shape)
 
 
-@op(name="zero", promote="none", checks_overlap=False, method=False, function=False, inplace=True, vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))
+@op(
+    name="zero",
+    promote="none",
+    checks_overlap=False,
+    method=False,
+    function=False,
+    inplace=True,
+    vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)),
+)
 def _zero(input):
     return np.zeros(input.shape, input.dtype)
 
 
-@op(name="fill", promote="none", checks_overlap=False, inplace=True, method=False, number_only=("value_tensor",), inplace_node="2", error="elementwise", ulps=1.0,
-    reason="the number is rounded to the dtype", vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))  # fmt: skip
+@op(name="fill", promote="none", checks_overlap=False, inplace=True, method=False, number_only=("value_tensor",), inplace_node="2",
+    error="elementwise", ulps=1.0, reason="the number is rounded to the dtype",
+    vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))  # fmt: skip
 def fill(input, value_tensor):
     return laid_out(np.full_like(input, value_tensor), [input])
 

@@ -83,7 +83,16 @@ SELECTION = {"direct": True, "ulps": 0.0, "reason": "selects or changes signs: e
 # --- signs, rounding --------------------------------------------------------------------------------------------------
 
 
-@op(direct=True, inplace=True, error="linear", iterates=True, ulps=0.0, symbol="neg", refuses=refusal("neg_bool"), vjp=dict(input=lambda grad: -grad))
+@op(
+    direct=True,
+    inplace=True,
+    error="linear",
+    iterates=True,
+    ulps=0.0,
+    symbol="neg",
+    refuses=refusal("neg_bool"),
+    vjp=dict(input=lambda grad: -grad),
+)
 def neg(input):
     return np.negative(input)
 

@@ -326,11 +326,12 @@ def expand(input, size, *, implicit=False):
 
 def _leading(shape: list[int], strides: list[int], extra: int, itemsize: int) -> list[int]:
     """Strides with those of the dims that expand adds in front."""
+    alone = not strides  # a tensor without dims: every stride is 0
     for d in range(extra - 1, -1, -1):
         if shape[d] < 0:
             raise error("expand_leading", n=shape[d], dim=d)
         inner = shape[d + 1] * strides[0] if strides else itemsize
-        strides.insert(0, inner if shape[d] == 1 else 0)
+        strides.insert(0, inner if shape[d] == 1 and not alone else 0)
     return strides
 
 
@@ -475,6 +476,8 @@ def _movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
 
 @op(composite=True)
 def adjoint(input):
+    if not input._data.ndim:  # deprecated, as torch warns
+        return input
     return _matrix_transpose(input, "mH")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from refgrad._grad_mode import enable_grad, no_grad
 from refgrad._tensor import Tensor
 
+
 class Optimizer:
     """Parameter groups with their options, and per parameter a state."""
 
@@ -30,7 +31,9 @@ class Optimizer:
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         for p in params:
             if not isinstance(p, Tensor):
-                raise TypeError("optimizer can only optimize Tensors, but one of the params is " + type(p).__module__ + "." + type(p).__name__)
+                raise TypeError(
+                    "optimizer can only optimize Tensors, but one of the params is " + type(p).__module__ + "." + type(p).__name__
+                )
             if not self.defaults.get("differentiable") and not (p.is_leaf or p.retains_grad):
                 raise ValueError("can't optimize a non-leaf Tensor")
         known = {id(p) for g in self.param_groups for p in g["params"]}
@@ -54,7 +57,9 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         order = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
-        groups = [{**{k: v for k, v in g.items() if k != "params"}, "params": [order[id(p)] for p in g["params"]]} for g in self.param_groups]
+        groups = [
+            {**{k: v for k, v in g.items() if k != "params"}, "params": [order[id(p)] for p in g["params"]]} for g in self.param_groups
+        ]
         return {"state": {order[id(p)]: dict(s) for p, s in self.state.items()}, "param_groups": groups}
 
     def __repr__(self) -> str:
@@ -65,11 +70,13 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, dampening, weight decay, Nesterov momentum and maximize (torch.optim.SGD's documented algorithm)."""
+    """Stochastic gradient descent with momentum, dampening, weight decay, Nesterov momentum and maximize (torch.optim.SGD's documented
+    algorithm).
+    """
 
     def __init__(
-        self, params: Iterable[Any], lr: Any = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0, nesterov: bool = False, *,
-        maximize: bool = False, foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None,
+        self, params: Iterable[Any], lr: Any = 1e-3, momentum: float = 0, dampening: float = 0, weight_decay: float = 0,
+        nesterov: bool = False, *, maximize: bool = False, foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None,
     ) -> None:  # fmt: skip
         if lr < 0.0:
             raise ValueError(f"Invalid learning rate: {lr}")

@@ -123,14 +123,17 @@ def test_a_program_of_many_kinds_runs_and_computes_what_it_says() -> None:
         Statement("delete", "", (b,)),
     )))  # fmt: skip
     shown = {name: names[name].tolist() for name in ("first", "g", "p", "a", "c", "d")}
-    assert shown == {
-        "first": [0.0, 0.0, 0.0],  # zeroed by zero_grad: `first` is the same object as a.grad
-        "g": [4.0, 8.0, 12.0],
-        "p": [-2.0, 4.0, -8.0],
-        "a": [8.0, -1.0, -2.0],  # the step took off half of 4 a, twice 2 a by the hook
-        "c": [8.0, -2.0],
-        "d": [8.0, -1.0, -2.0],
-    } and "b" not in names
+    assert (shown, "b" in names) == (
+        {
+            "first": [0.0, 0.0, 0.0],  # zeroed by zero_grad: `first` is the same object as a.grad
+            "g": [4.0, 8.0, 12.0],
+            "p": [-2.0, 4.0, -8.0],
+            "a": [8.0, -1.0, -2.0],  # the step took off half of 4 a, twice 2 a by the hook
+            "c": [8.0, -2.0],
+            "d": [8.0, -1.0, -2.0],
+        },
+        False,
+    )
 
 
 def test_a_guarded_statement_prints_its_error_and_the_program_goes_on() -> None:

@@ -13,10 +13,27 @@ TUTORIAL = Path(__file__).parents[2] / "examples" / "autograd_tutorial.py"
 #: what is changed in the text, so that nothing can have been made to fit one shape or constant
 CHANGES = {
     "as it stands": (),
-    "four elements": (("torch.randn(3", "torch.randn(4"), ("[0.1, 1.0, 0.001]", "[0.1, 1.0, 0.001, -7.5]"), ("[1.0, 2.0, 3.0]", "[1.0, 2.0, 3.0, 0.5]")),
-    "other constants": (("x + 2", "x - 0.3"), ("* 2\n", "* 1.7\n"), ("weights * 3", "weights * 0.1"), ("lr=0.01", "lr=0.3"), ("[2.0]", "[-1e4]")),
-    "two dims": (("torch.randn(3", "torch.randn(2, 3"), ("torch.tensor([0.1, 1.0, 0.001]", "torch.tensor([[0.1, 1.0, 0.001]] * 2"), ("torch.ones(4", "torch.ones(2, 2")),
-    "double precision": (("requires_grad=True)", "requires_grad=True, dtype=torch.float64)"), ("dtype=torch.float32", "dtype=torch.float64")),
+    "four elements": (
+        ("torch.randn(3", "torch.randn(4"),
+        ("[0.1, 1.0, 0.001]", "[0.1, 1.0, 0.001, -7.5]"),
+        ("[1.0, 2.0, 3.0]", "[1.0, 2.0, 3.0, 0.5]"),
+    ),
+    "other constants": (
+        ("x + 2", "x - 0.3"),
+        ("* 2\n", "* 1.7\n"),
+        ("weights * 3", "weights * 0.1"),
+        ("lr=0.01", "lr=0.3"),
+        ("[2.0]", "[-1e4]"),
+    ),
+    "two dims": (
+        ("torch.randn(3", "torch.randn(2, 3"),
+        ("torch.tensor([0.1, 1.0, 0.001]", "torch.tensor([[0.1, 1.0, 0.001]] * 2"),
+        ("torch.ones(4", "torch.ones(2, 2"),
+    ),
+    "double precision": (
+        ("requires_grad=True)", "requires_grad=True, dtype=torch.float64)"),
+        ("dtype=torch.float32", "dtype=torch.float64"),
+    ),
 }
 
 

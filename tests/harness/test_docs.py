@@ -73,7 +73,9 @@ def test_a_command_with_arguments_shows_them(name):
 
 def test_every_session_is_documented_and_every_documented_session_exists():
     tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
-    there = {f.name for f in tree.body if isinstance(f, ast.FunctionDef) for d in f.decorator_list if ast.unparse(d).startswith("nox.session")}
+    there = {
+        f.name for f in tree.body if isinstance(f, ast.FunctionDef) for d in f.decorator_list if ast.unparse(d).startswith("nox.session")
+    }
     assert set(re.findall(r"^\| `([a-z]+)` \|", sections("command-line.md")["nox"], flags=re.MULTILINE)) == there
 
 
@@ -93,7 +95,9 @@ def test_every_file_that_a_page_names_is_there(page):
 def test_the_worked_example_runs_as_it_stands(page, tmp_path):
     script = tmp_path / "example.py"
     script.write_text(blocks(page), encoding="utf-8")
-    ran = subprocess.run([sys.executable, str(script)], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, str(script)], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
 
 

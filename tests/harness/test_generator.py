@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.generate.programs import Mix, drawn_ops, from_hypothesis, from_seed
+from conformance.oracle.raised import error_key
 from conformance.program import HOOK_ACTIONS, KINDS, Literal, Program, Statement
 from conformance.subjects.reference import Reference
 from conformance.subjects.walk import walk
@@ -159,11 +160,22 @@ def test_programs_are_observed_throughout_or_at_their_end(programs: list[Program
     assert all({s.observe for s in program.statements[:-1]} in ({True}, {False}) and program.statements[-1].observe for program in programs)
 
 
-def test_illegal_statements_are_drawn_and_are_few() -> None:
-    seen = [observation for seed in range(300) for observation in walk(from_seed(seed), Reference())]
-    kinds = {o.raised.type for o in seen if o.raised}
-    raising = sum(o.raised is not None for o in seen) / len(seen)
-    assert {"RuntimeError", "IndexError"} <= kinds and 0.01 < raising < 0.25
+#: error keys of what is drawn in order to raise
+ILLEGAL = {"broadcast", "no_grad_fn", "dim_range", "result_cast", "hook_needs_grad"}
+
+
+def errors(mix: Mix, count: int) -> list[str]:
+    """The key of the error of each statement, "none" where it raises nothing."""
+    return [error_key(o.raised) for seed in range(count) for o in walk(from_seed(seed, mix), Reference())]
+
+
+def test_every_illegal_statement_is_drawn_and_few_statements_raise() -> None:
+    seen = errors(Mix(), 300)
+    assert set(seen) >= ILLEGAL and 0.01 < 1 - seen.count("none") / len(seen) < 0.25
+
+
+def test_without_the_illegal_action_nobody_hooks_what_must_not_be_hooked() -> None:
+    assert not {"hook_needs_grad", "no_grad_fn"} & set(errors(Mix(actions=(("illegal", 0.0),)), 150))
 
 
 def test_nothing_is_drawn_that_the_reference_cannot_do() -> None:

@@ -249,9 +249,7 @@ def test_keywords_and_optional_arguments_go_unless_they_count() -> None:
 
 
 def test_tuples_lose_the_items_that_do_not_count() -> None:
-    joined = program(
-        tensor("a", floats(1.0)), tensor("b", ints(5)), call("c", "cat", (Ref("a"), Ref("b"), Ref("a"), Ref("b")), dim=-1)
-    )
+    joined = program(tensor("a", floats(1.0)), tensor("b", ints(5)), call("c", "cat", (Ref("a"), Ref("b"), Ref("a"), Ref("b")), dim=-1))
 
     def integer_among_two(p: Program) -> bool:
         whole = {s.out[0] for s in p if s.kind == "tensor" and s.args[0].dtype == "int64"}
@@ -326,9 +324,7 @@ def literal_left(literal: Literal, is_interesting: Callable[[Literal], bool], bu
 
 
 def test_sizes_that_must_match_shrink_together() -> None:
-    pair = program(
-        tensor("a", floats(*range(15), shape=(3, 5))), tensor("b", floats(*range(10), shape=(2, 5))), call("c", "add", "a", "b")
-    )
+    pair = program(tensor("a", floats(*range(15), shape=(3, 5))), tensor("b", floats(*range(10), shape=(2, 5))), call("c", "add", "a", "b"))
 
     def same_last_size(p: Program) -> bool:
         shapes = [x.shape for x in literal_arguments(p, "add")]

@@ -34,8 +34,8 @@ DRAWN_BY_TORCH: dict[tuple[int, str, tuple[Any, ...], str], str] = {
         "1d9482d08993eabf6d016636508ece3fad8189351e10cfbf5b976d2582bce8bff0b12706dd85f9bf3bbec42beffbe5bf66ca860327cff73f"
         "71b10f34d8b2dcbfe53d16cc1883ecbf983ee6d86e98e53f"
     ),
-    (0, "randint", (0, 10, 8,), "uint8"): "0409030003090703",
-    (0, "randint", (-5, 1099511627776, 2,), "int64"): "f82e0695ac0000007d5b8ed475000000",
+    (0, "randint", (0, 10, 8), "uint8"): "0409030003090703",
+    (0, "randint", (-5, 1099511627776, 2), "int64"): "f82e0695ac0000007d5b8ed475000000",
     (0, "randperm", (9,), "int8"): "080002030701040506",
     (0, "bernoulli", (0.4,), "int8"): "000000000000010100010001",
     (42, "rand", (3,), "float16"): "0f3b523b2036",
@@ -56,8 +56,8 @@ DRAWN_BY_TORCH: dict[tuple[int, str, tuple[Any, ...], str], str] = {
         "8731d7fa2be8b63f6accb596c8ada33f6ad1d92bd1f5d83f8c0e04ab0f8ee2bf808caa9c5207ec3f00cad151d51cd93fc582b3ca41bcf13f"
         "b6bf094380afeb3f284d31dded5deb3fb72d417dbaeccf3f"
     ),
-    (42, "randint", (0, 10, 8,), "uint8"): "0207060406050004",
-    (42, "randint", (-5, 1099511627776, 2,), "int64"): "62d40aca66000000faaa342a5c000000",
+    (42, "randint", (0, 10, 8), "uint8"): "0207060406050004",
+    (42, "randint", (-5, 1099511627776, 2), "int64"): "62d40aca66000000faaa342a5c000000",
     (42, "randperm", (9,), "int8"): "060400070508030201",
     (42, "bernoulli", (0.4,), "int8"): "010101010000000001010101",
     (18446744073709551615, "rand", (3,), "float16"): "f33b92388f38",
@@ -78,8 +78,8 @@ DRAWN_BY_TORCH: dict[tuple[int, str, tuple[Any, ...], str], str] = {
         "8c32fe092f24f3bf2f8148ba6dd2d7bf1b7703aef1c6d9bf74de0a115520ebbf0dfcf213fb70fbbf228ae33d6a7ecc3f0895c58cf61b96bf"
         "44f9a9c23288e7bf6844a47eaff9fc3f9b433e2837829c3f"
     ),
-    (18446744073709551615, "randint", (0, 10, 8,), "uint8"): "0108060900000204",
-    (18446744073709551615, "randint", (-5, 1099511627776, 2,), "int64"): "1049151ca3000000a6d27c8b0c000000",
+    (18446744073709551615, "randint", (0, 10, 8), "uint8"): "0108060900000204",
+    (18446744073709551615, "randint", (-5, 1099511627776, 2), "int64"): "1049151ca3000000a6d27c8b0c000000",
     (18446744073709551615, "randperm", (9,), "int8"): "000304060205070108",
     (18446744073709551615, "bernoulli", (0.4,), "int8"): "000000000000000100010101",
 }
