@@ -157,29 +157,24 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
     Parameters named as in TENSOR_NAMES hold tensors (``tensors``: a list of them); a Python number may stand for any but the first.
     promote: how tensor operands get one dtype: ``common`` (torch's result type), ``float`` (and integers become the default float),
-        ``bool`` (common to compare in, a bool comes out), ``same`` (no promotion; mixed dtypes raise), ``none`` (forward takes the arrays
-        as they are).
-    result_dtype: (common dtype, bound arguments) -> the dtype that operands are converted to and that comes out (sums of integers,
-        ``dtype=``).
-    direct: numpy's own result is correctly rounded; otherwise forward runs one precision up and is narrowed once.
-    vjp: parameter -> formula; a formula's parameter names say what it uses and so what is saved. node: the number in the node's name.
-    where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion.
-    scalars: plain numbers that forward gets as arrays at compute precision (float32 for floats up to 32 bits).
-    refuses: raises for dtypes without a kernel. flushes: kernels may return 0 below the normal range.
-    view / multi / composite / outputs / nondifferentiable / inplace / method: as torch has it.
+    ``bool`` (common to compare in, a bool comes out), ``same`` (no promotion; mixed dtypes raise), ``none`` (forward takes the arrays as
+    they are). result_dtype: (common dtype, bound arguments) -> the dtype that operands are converted to and that comes out (sums of
+    integers, ``dtype=``).
+    direct: numpy's own result is correctly rounded; otherwise forward runs one precision up and is narrowed once. vjp: parameter ->
+    formula; a formula's parameter names say what it uses and so what is saved. node: the number in the node's name.
+    where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion. scalars: plain numbers that
+    forward gets as arrays at compute precision (float32 for floats up to 32 bits). refuses: raises for dtypes without a kernel. flushes:
+    kernels may return 0 below the normal range. view / multi / composite / outputs / nondifferentiable / inplace / method: as torch has it.
     variadic: the argument that takes a sequence of ints or separate ints.
-    apart: the in-place form takes no operand from the memory that it writes.
-    check: called with the bound arguments before anything is computed; raises torch's errors.
-    accepts an overload by: types (argument name -> type of a non-tensor argument), number_only, tensor_only (names of tensor arguments).
-    iterates: an elementwise kernel: its result keeps the operands' memory order (default: by promote and error).
+    apart: the in-place form takes no operand from the memory that it writes. check: called with the bound arguments before anything is
+    computed; raises torch's errors. accepts an overload by: types (argument name -> type of a non-tensor argument), number_only,
+    tensor_only (names of tensor arguments). iterates: an elementwise kernel: its result keeps the operands' memory order (default: by
+    promote and error).
     error: ``elementwise`` (radii through the vjp), ``linear`` and ``bilinear`` (radii through the op itself; the rounding is relative to
-        the op applied to absolute values), ``exact`` (no rounding: views, selections).
-    ulps: roundings k in units of u, a number or a function of forward's arguments.
-    scale: the magnitude the rounding is relative to, a function of forward's arguments.
-    accumulates: float16 and bfloat16 accumulate in float32.
-    radius: (arguments, radii, results, nominal dtype) -> radius, where none of these fits.
-    reason: why the allowance is what it is, with its source.
-    Raises TypeError for an unknown option.
+    the op applied to absolute values), ``exact`` (no rounding: views, selections). ulps: roundings k in units of u, a number or a function
+    of forward's arguments. scale: the magnitude the rounding is relative to, a function of forward's arguments. accumulates: float16 and
+    bfloat16 accumulate in float32. radius: (arguments, radii, results, nominal dtype) -> radius, where none of these fits. reason: why the
+    allowance is what it is, with its source. Raises TypeError for an unknown option.
     """
 
     def declare(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,14 @@ record("leaky_relu", draw=lambda g: ([g.operand("leaky_relu")], {"negative_slope
 record("elu", draw=lambda g: ([g.operand("elu")], {"alpha": 0.5} if g.p.draw_chance(50) else {}))
 record("threshold", draw=lambda g: ([g.operand("threshold"), 0.5, g.p.draw_choice((0.0, 2.0))], {}))
 record("hardtanh", "hardsigmoid", "hardswish", "relu6", recipe="special")
-record("softmax", "log_softmax", draw=lambda g: (lambda x: ([x, g.dim(x)], {}))(g.operand("softmax")))
+
+
+def _softmax(g: Any) -> Drawn:
+    x = g.operand("softmax", recipe="range" if g.p.draw_chance(30) else "")  # large inputs: exp alone would overflow
+    return [x, g.dim(x)], {}
+
+
+record("softmax", "log_softmax", draw=_softmax)
 
 
 def _reduction(g: Any) -> dict[str, Any]:
