@@ -401,7 +401,21 @@ def known_prune(out: Path, file: Path) -> None:
 def _op_names() -> list[str]:
     from refgrad._table import TABLE
 
-    return [*TABLE, "backward", "grad", "SGD", "inplace", "augmented", "getitem", "setitem", "detach", "step", "zero_grad", "clear_grad", "hook"]
+    return [
+        *TABLE,
+        "backward",
+        "grad",
+        "SGD",
+        "inplace",
+        "augmented",
+        "getitem",
+        "setitem",
+        "detach",
+        "step",
+        "zero_grad",
+        "clear_grad",
+        "hook",
+    ]
 
 
 # --- what is covered, what can run ----------------------------------------------------------------------------------------------

@@ -121,10 +121,10 @@ class Drawer:
     def tensors(self) -> list[tuple[str, Tensor]]:
         return [(n, t) for n, t in self.walk.names.items() if t.__class__ is Tensor]
 
-    def usable(self, dtypes: tuple[str, ...], ranks: tuple[int, int], nonempty: bool = False) -> list[str]:
+    def usable(self, dtypes: tuple[str, ...], ranks: tuple[int, int], nonempty: bool = False, below: int = 5000) -> list[str]:
         found = []
         for n, t in self.walk.names.items():
-            if t.__class__ is Tensor and ranks[0] <= t._data.ndim <= ranks[1] and t.dtype.name in dtypes and t._data.size < 5000:
+            if t.__class__ is Tensor and ranks[0] <= t._data.ndim <= ranks[1] and t.dtype.name in dtypes and t._data.size < below:
                 if nonempty and t._data.size == 0:
                     continue
                 found.append(n)
@@ -149,8 +149,8 @@ class Drawer:
         self.add(Statement("tensor", "", (literal(self.p, dtype, shape, recipe, layout),), kwargs, (name,), observe=False))
         return Ref(name)
 
-    def shape(self, ranks: tuple[int, int] = (0, 9)) -> tuple[int, ...]:
-        if self.big and ranks[0] <= 1 <= ranks[1] and self.p.draw_chance(40):
+    def shape(self, ranks: tuple[int, int] = (0, 9), small: bool = False) -> tuple[int, ...]:
+        if self.big and not small and ranks[0] <= 1 <= ranks[1] and self.p.draw_chance(40):
             self.pitfalls.add("size")
             return (self.p.draw_choice(SIZES),)
         shape = self.p.draw_weighted(SHAPE_CUMULATIVE, SHAPES)
@@ -178,10 +178,10 @@ class Drawer:
         if ranks == (0, 9):
             ranks = record.ranks
         if not fresh and self.p.draw_chance(45 if recipe else 75):
-            names = self.usable(dtypes, ranks, nonempty)
+            names = self.usable(dtypes, ranks, nonempty, 64 if record.short else 5000)
             if names:
                 return Ref(self.p.draw_choice(names[-6:]))
-        shape = self.shape(ranks)
+        shape = self.shape(ranks, record.short)
         if nonempty and 0 in shape:
             shape = tuple(n or 2 for n in shape)
         return self.literal(self.dtype(dtypes), shape, recipe if self.p.draw_chance(85) else "", layout)

@@ -31,7 +31,7 @@ def _split(g: Any) -> Drawn:
     return [x, g.p.draw_integer(1, 3), dim], {}
 
 
-record("split", draw=_split, dtypes=ALL)
+record("split", draw=_split, dtypes=ALL, short=True)
 record(
     "split_with_sizes",
     draw=lambda g: (lambda x: ([x, (1, g.shape_of(x)[0] - 1)], {}))(g.operand("split", ranks=(1, 4), nonempty=True)),
@@ -43,4 +43,4 @@ record(
     draw=lambda g: (lambda x: ([x, g.p.draw_integer(1, 3), g.dim(x)], {}))(g.operand("tensor_split", ranks=(1, 4))),
     dtypes=ALL,
 )
-record("unbind", draw=lambda g: (lambda x: ([x, g.dim(x)], {}))(g.operand("unbind", ranks=(1, 4), nonempty=True)), dtypes=ALL)
+record("unbind", draw=lambda g: (lambda x: ([x, g.dim(x)], {}))(g.operand("unbind", ranks=(1, 4), nonempty=True)), dtypes=ALL, short=True)

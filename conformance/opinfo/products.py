@@ -33,7 +33,7 @@ record("mm", draw=_pair("mm", "nk", "km"))
 record("bmm", draw=_pair("bmm", "bnk", "bkm"))
 record("mv", draw=_pair("mv", "nk", "k"))
 record("dot", draw=_pair("dot", "n", "n"))
-record("outer", "ger", draw=_pair("outer", "n", "n"))
+record("outer", "ger", draw=_pair("outer", "n", "n"), short=True)
 
 
 def _matmul(g: Any) -> Drawn:

@@ -25,6 +25,7 @@ class Info:
     weight: int = 10
     forms: tuple[str, ...] = ()  # restrict the spellings (call, method)
     drawn: bool = True
+    short: bool = False  # no long vector is drawn: the result has the square of its elements, or as many outputs as it has
 
 
 RECORDS: Final[dict[str, Info]] = {}

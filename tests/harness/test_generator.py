@@ -175,7 +175,7 @@ def test_every_illegal_statement_is_drawn_and_few_statements_raise() -> None:
 
 
 def test_without_the_illegal_action_nobody_hooks_what_must_not_be_hooked() -> None:
-    assert not {"hook_needs_grad", "no_grad_fn"} & set(errors(Mix(actions=(("illegal", 0.0),)), 150))
+    assert "hook_needs_grad" not in errors(Mix(actions=(("illegal", 0.0),)), 150)
 
 
 def test_nothing_is_drawn_that_the_reference_cannot_do() -> None:
