@@ -56,7 +56,7 @@ def expression(torch_: Any) -> Callable[[], None]:
 class _Plain(Drawer):
     """Draws operands of one kind only: float32, shape (3,), contiguous, ordinary values, requiring grad."""
 
-    def shape(self, ranks: tuple[int, int] = (0, 9)) -> tuple[int, ...]:
+    def shape(self, ranks: tuple[int, int] = (0, 9), *_: Any) -> tuple[int, ...]:
         return (*(2, 3, 2, 2)[: max(ranks[0] - 1, 0)], 3) if ranks[1] else ()
 
     def dtype(self, allowed: tuple[str, ...]) -> str:
@@ -104,8 +104,8 @@ def drawn(op: str) -> tuple[list[Statement], list[Any], dict[str, Any]] | None:
     """Tensor statements and arguments for the op, from the first seed whose call runs on both engines; None where none does."""
     for seed in range(ATTEMPTS):
         g = _Plain(Stream(seed), Mix(), Walk(Reference(), Program((), hooked=False), tensor_type=Tensor))
+        args, kwargs = draw_arguments(g, op)
         try:
-            args, kwargs = draw_arguments(g, op)
             for engine in ENGINES:
                 call_on(engine, op, g.statements, args, kwargs).forward()
         except Exception:  # drawn to be illegal, or beyond one of the two: another draw
@@ -161,6 +161,7 @@ def main() -> None:
     names = [n for n, e in TABLE.items() if not n.startswith("_") and info(n).drawn and (e.function or e.method)]
     ratios = {name: measure(name, options.times, options.repeats) for name in names}
     ops(ratios)
+    print(f"\nnot measured: {', '.join(name for name, (forward, _) in ratios.items() if forward is None) or 'none'}")
     if options.slowest:
         slowest(ratios, options.slowest)
 
@@ -190,7 +191,7 @@ def ops(ratios: dict[str, tuple[float | None, float | None]]) -> None:
 
 def slowest(ratios: dict[str, tuple[float | None, float | None]], n: int) -> None:
     for place, way in enumerate(("forward", "forward and backward")):
-        order = sorted(((pair[place] or 0.0, name) for name, pair in ratios.items()), reverse=True)
+        order = sorted(((r, name) for name, pair in ratios.items() if (r := pair[place]) is not None), reverse=True)
         print(f"\n{way}: " + ", ".join(f"{name} {ratio:.1f}" for ratio, name in islice(order, n)))
 
 

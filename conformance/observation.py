@@ -91,7 +91,7 @@ class Arrival:
     flowed: np.ndarray
     order: int = 1
     of: tuple[int, int] | None = None
-    differentiable: bool = False  # the gradient itself requires grad (create_graph)
+    differentiable: bool = False  # the gradient has a graph of its own (create_graph), and is hooked in turn
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes, _exact
-from refgrad._dtypes import BOOL, F64, FLOAT, OF, narrow, promote_types, result_type, scalar_dtype
+from refgrad._dtypes import BOOL, F32, F64, FLOAT, OF, narrow, promote_types, result_type, scalar_dtype
 from refgrad._errors import error
 from refgrad._exact import ExactTensor
 from refgrad._grad_mode import GRAD, MODE
@@ -30,17 +30,21 @@ from refgrad._tensor import (
 
 np.seterr(all="ignore")  # IEEE's answers are what torch gives, and torch warns of none of them
 
-_CONSTANTS: dict[Any, np.ndarray] = {}
+#: dtype -> number -> array; zeros by their text, since 0.0 equals -0.0
+_CONSTANTS: dict[Any, dict[Any, np.ndarray]] = {F32: {}, F64: {}}
 
 
 def constant(number: float | int, dtype: np.dtype[Any]) -> np.ndarray:
-    """A Python number as a 0-d array, kept: making one costs more than adding three elements. The key tells 0.0 from -0.0."""
-    key = (number if number else str(number), dtype)
-    array = _CONSTANTS.get(key)
+    """A Python number as a 0-d array, kept: making one costs more than adding three elements."""
+    known = _CONSTANTS.get(dtype)
+    if known is None:
+        known = _CONSTANTS[dtype] = {}
+    key = number if number else str(number)
+    array = known.get(key)
     if array is None:
         array = np.asarray(number, dtype)
-        if len(_CONSTANTS) < 10_000:
-            _CONSTANTS[key] = array
+        if len(known) < 5_000:
+            known[key] = array
     return array
 
 
@@ -261,7 +265,10 @@ def _wrap(entry: Any, array: np.ndarray, source: Any) -> Tensor:
 
 def as_view(out: Tensor, source: Tensor, multi: bool) -> Tensor:
     """Makes ``out`` share the storage of ``source`` and be a view of its base."""
-    storage = out._storage = own_storage(source)
+    storage = source._storage
+    if storage is None:
+        storage = own_storage(source)
+    out._storage = storage
     if source._inference:
         out._inference = True
         return out
@@ -508,8 +515,8 @@ def check_apart(target: Tensor, operands: list[Any]) -> None:
     for operand in operands:
         if (
             isinstance(operand, Tensor)
-            and (operand is target or operand._storage is target._storage is not None)
-            and _meet(target._data, operand._data)
+            and operand._data.size
+            and (operand is target or (operand._storage is target._storage is not None and _meet(target._data, operand._data)))
         ):
             raise error("partial_overlap")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import sys
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from refgrad._errors import error
 from refgrad._grad_mode import GRAD, MODE, NO_GRAD
 from refgrad._graph import AccumulateGrad, Node, edge
 from refgrad._storage import is_dense
-from refgrad._tensor import TABLE, Tensor, make, own_storage, refresh
+from refgrad._tensor import TABLE, Tensor, own_storage, refresh
 
 #: what getrefcount shows in ``_first`` for a gradient that nobody else holds: the locals of _execute, accumulate, _first, and its own
 #: argument
@@ -54,6 +54,14 @@ def backward(
     run(tensors, grads, retain, create_graph, inputs, accumulate=True, allow_unused=True)
 
 
+def _method(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
+    backward((self,), (gradient,), retain_graph, create_graph, inputs)
+
+
+_method.__name__ = "backward"
+Tensor.backward = _method  # type: ignore[attr-defined]  # here, since the tensor's module cannot import this one
+
+
 def grad(
     outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
     only_inputs: bool = True, allow_unused: bool | None = None, is_grads_batched: bool = False, materialize_grads: bool = False,
@@ -82,6 +90,8 @@ def make_grads(outputs: tuple[Any, ...], grads: tuple[Any, ...]) -> tuple[Any, .
     """The gradients to start from: as given, or ones for scalars. Raises torch's errors for wrong ones."""
     if len(outputs) != len(grads):
         raise RuntimeError(f"got {len(outputs)} tensors and {len(grads)} gradients")
+    if len(outputs) == 1 and grads[0] is None:
+        return (_implicit(outputs[0], 0),)
     return tuple(
         [_implicit(out, place) if g is None else _given(out, g, place) for place, (out, g) in enumerate(zip(outputs, grads, strict=True))]
     )
@@ -90,14 +100,16 @@ def make_grads(outputs: tuple[Any, ...], grads: tuple[Any, ...]) -> tuple[Any, .
 def _implicit(out: Tensor, place: int) -> Any:
     if not out.requires_grad:
         return None  # the engine says which root has no graph
-    if out._data.size != 1:
+    data = out._data
+    if data.size != 1:
         raise error("implicit_scalar")
     if out.dtype.category != _dtypes.FLOAT:
         raise error("implicit_float", dtype=out.dtype)
     if out._exact is None and not MODE.inference:
-        ones = np.empty(out._data.shape, out._data.dtype)
-        ones.fill(1)
-        return make(ones)
+        ones = Tensor.__new__(Tensor)
+        ones._data = np.empty(data.shape, data.dtype)
+        ones._data.fill(1)
+        return ones
     return TABLE["ones_like"].public(out)
 
 
@@ -205,9 +217,6 @@ def _arrive(task: _Task, node: Node, nr: int, gradient: Any) -> None:
     """Adds one gradient to what a node's output has got so far."""
     buffer = task.buffers.get(node)
     if buffer is None:
-        if len(node.outs) == 1:
-            task.buffers[node] = [gradient]
-            return
         task.buffers[node] = buffer = [None] * len(node.outs)
     if gradient is None:
         return
@@ -249,16 +258,18 @@ def _owns_memory(held: Any) -> bool:
 
 
 def _execute(task: _Task, roots: dict[Node, None]) -> None:
-    waiting, buffers = task.waiting, task.buffers
+    """Runs every node once all that it waits for has arrived, the youngest first. ``alone``: a ready node beside which none is ready."""
+    waiting, buffers, needed = task.waiting, task.buffers, task.needed
     ready = [(-node.seq, i, node) for i, node in enumerate(roots) if not waiting.get(node)]
-    heapq.heapify(ready)
-    count = len(ready)
-    while ready:
-        node = heapq.heappop(ready)[2]
-        grads: Any = buffers.pop(node, None) or [None] * len(node.outs)
+    heapify(ready)
+    count, alone = len(ready), None
+    while ready or alone is not None:
+        node: Any
+        node, alone = heappop(ready)[2] if alone is None else alone, None
+        grads: Any = buffers.pop(node)
         if node.pre_hooks is not None or node.retaining is not None:
             _call_hooks(node, grads)
-        if task.needed is not None and not _runs(task, node, grads):
+        if needed is not None and not _runs(task, node, grads):
             continue
         if node.__class__ is AccumulateGrad:
             if grads[0] is not None and node.variable._rg:
@@ -268,19 +279,28 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
             continue
         sent = _sent(task, node, grads)
         grads = None
-        for e in node.next:
-            gradient = sent.pop()  # what has been delivered is held by nobody here, so that it may be added to in place
+        for place, e in enumerate(node.next):
+            gradient, sent[place] = sent[place], None  # what has been delivered is held by nobody here: it may be added to in place
             if e is None:
                 continue
-            to = e[0]
-            if task.needed is not None and to not in task.needed and to not in task.targets:
+            to, nr = e
+            if needed is not None and to not in needed and to not in task.targets:
                 continue
-            _arrive(task, to, e[1], gradient)
+            if to in buffers or len(to.outs) > 1:
+                _arrive(task, to, nr, gradient)
+            else:
+                buffers[to] = [gradient]
             gradient = None
             left = waiting[to] = waiting[to] - 1
-            if not left:
+            if left:
+                continue
+            if alone is None and not ready:
+                alone = to
+                continue
+            for each in (to,) if alone is None else (alone, to):
                 count += 1
-                heapq.heappush(ready, (-to.seq, count, to))
+                heappush(ready, (-each.seq, count, each))
+            alone = None
 
 
 def _runs(task: _Task, node: Node, grads: list[Any]) -> bool:
@@ -291,17 +311,15 @@ def _runs(task: _Task, node: Node, grads: list[Any]) -> bool:
 
 
 def _sent(task: _Task, node: Node, grads: list[Any]) -> list[Any]:
-    """What the node sends along ``next``, the last first, each in the shape and dtype of what it is the gradient of."""
+    """What the node sends along ``next``, each in the shape and dtype of what it is the gradient of."""
     sent = list(node.apply(grads))
     if not task.retain:
         node.release()
     for place, e in enumerate(node.next):
         if e is not None and (gradient := sent[place]) is not None:
-            data = gradient._data
-            shape, dtype = e[0].outs[e[1]]
+            data, (shape, dtype) = gradient._data, e[0].outs[e[1]]
             if data.shape != shape or data.dtype is not dtype or gradient._exact is not None:
                 sent[place] = _fit(gradient, e, node, place)
-    sent.reverse()
     return sent
 
 

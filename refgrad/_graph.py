@@ -65,7 +65,8 @@ class AccumulateGrad(Node):
 
     def __init__(self, variable: Any) -> None:
         self.variable = variable
-        self.outs = (form(variable),)
+        data, exact = variable._data, variable._exact
+        self.outs = ((data.shape, data.dtype if exact is None else exact[0]),)  # ``form``, without a call: one per op on a leaf
 
 
 def form(tensor: Any) -> tuple[Any, Any]:
@@ -89,8 +90,7 @@ class Error(Node):
 def accumulator(leaf: Any) -> AccumulateGrad:
     """The leaf's accumulating node; lives as long as a graph holds it."""
     held = leaf._acc
-    node = held() if held is not None else None
-    if node is None:
+    if held is None or (node := held()) is None:
         node = AccumulateGrad(leaf)
         leaf._acc = weakref.ref(node)
         if leaf._leaf_hooks:

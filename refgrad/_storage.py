@@ -13,8 +13,8 @@ class Storage:
     __slots__ = ("__weakref__", "owner", "version")
 
     def __init__(self, owner: np.ndarray, version: int = 0) -> None:
-        while isinstance(owner.base, np.ndarray):
-            owner = owner.base
+        while (base := owner.base) is not None and isinstance(base, np.ndarray):
+            owner = base
         self.owner = owner
         self.version = version
 

@@ -358,11 +358,12 @@ def _compile_function(entry: Op, operate: Callable[..., Any] | None = None) -> C
     lines += _indent(1, _view_path(entry) if entry.view else _fast_path(entry) or _tensor_path(entry))
     lines.append(f"    return operate({', '.join(entry.tensors)})" if operate is not None else f"    return call(op_, ({bound}))")
     namespace |= {
-        "operate": operate,
+        "operate": operate, "known": _dispatch._CONSTANTS,
         "op_": entry, "call": _dispatch.call, "Tensor": Tensor, "MODE": MODE, "SEQUENCE": SEQUENCE, "accumulator": accumulator,
-        "new": Tensor.__new__, "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64, "forward": entry.forward,
-        "NODE": entry.node, "longdouble": np.longdouble, "constant": _dispatch.constant, "ndarray": np.ndarray, "asarray": np.asarray,
-        "laid_out": laid_out, "refresh": refresh, "as_view": _dispatch.as_view, "geometry": geometry, "check": entry.check, "OF": OF,
+        "new": Tensor.__new__, "save_result": save_result, "save_input": save_input, "F32": F32, "F64": F64,
+        "forward": _kernel(entry.forward), "NODE": entry.node, "longdouble": np.longdouble, "constant": _dispatch.constant,
+        "ndarray": np.ndarray, "asarray": np.asarray, "laid_out": laid_out, "refresh": refresh, "as_view": _dispatch.as_view,
+        "geometry": geometry, "check": entry.check, "OF": OF,
     }  # fmt: skip
     _compile("\n".join(lines) + "\n", entry.name if operate is None else f"{entry.name} as an operator", namespace)
     return namespace[entry.name]
@@ -372,6 +373,17 @@ def compile_operator(entry: Op, operate: Callable[..., Any]) -> Callable[..., An
     """``operate`` behind the fast path of the entry, where its first overload takes tensors and numbers alike."""
     both = len(entry.tensors) == 2 and not entry.number_only and not entry.tensor_only and not entry.composite
     return _compile_function(entry, operate) if both else operate
+
+
+def _kernel(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of numpy that ``forward`` does nothing but call with its own arguments in their order, or ``forward`` itself."""
+    code, count = forward.__code__, forward.__code__.co_argcount
+    arguments = ", ".join(code.co_varnames[:count])
+    if code.co_names[:1] != ("np",) or len(code.co_names) != 2 or forward.__defaults__ or forward.__kwdefaults__:
+        return forward
+    namespace: dict[str, Any] = {}
+    exec(f"import numpy as np\ndef same({arguments}):\n    return np.{code.co_names[1]}({arguments})\n", namespace)
+    return getattr(np, code.co_names[1]) if namespace["same"].__code__.co_code == code.co_code else forward
 
 
 def _compile_variadic(entry: Op) -> Callable[..., Any]:
@@ -421,7 +433,8 @@ def _fast_path(entry: Op) -> list[str]:
     lines += [f"        if {b}.__class__ is Tensor:", f"            b = {b}._data", f"            if b.dtype is dt and {_fresh(b)}:"]
     lines += _indent(4, _fast_body(entry, ["a", "b"], [a, b]))
     if entry.promote != "same" and b not in entry.tensor_only:
-        lines += [f"        elif {b}.__class__ is float or {b}.__class__ is int:", f"            b = constant({b}, dt)"]
+        lines += [f"        elif {b}.__class__ is float or {b}.__class__ is int:", f"            b = known[dt].get({b})"]
+        lines += [f"            if b is None: b = constant({b}, dt)"]
         lines += _indent(3, _fast_body(entry, ["a", "b"], [a]))
     return lines
 

@@ -260,11 +260,6 @@ class Tensor:
 
     # --- autograd ---------------------------------------------------------------------------------------------------------
 
-    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
-        from refgrad import _engine
-
-        _engine.backward((self,), (gradient,), retain_graph, create_graph, inputs)
-
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         if self._inference and requires_grad and not MODE.inference:
             raise error("inference_requires_grad")

@@ -146,7 +146,9 @@ class Drawer:
             self.pitfalls.add("empty and tiny")
         name = self.name()
         kwargs = (("requires_grad", True),) if requires_grad else ()
-        self.add(Statement("tensor", "", (literal(self.p, dtype, shape, recipe, layout),), kwargs, (name,), observe=False))
+        made = Statement("tensor", "", (literal(self.p, dtype, shape, recipe, layout),), kwargs, (name,), observe=False)
+        if self.add(made) is not None:
+            raise _Dropped("the tensor was refused")
         return Ref(name)
 
     def shape(self, ranks: tuple[int, int] = (0, 9), small: bool = False) -> tuple[int, ...]:
@@ -368,7 +370,8 @@ def _writable(g: Drawer, x: Ref) -> Ref:
     if not (root._rg and root._node is None and is_grad_enabled()) or g.p.draw_chance(15):
         return x
     g.add_op("method", "clone", [x], {})
-    return Ref(f"t{g.count - 1}")
+    made = Ref(f"t{g.count - 1}")
+    return made if made.name in g.walk.names else x  # the clone may have been refused (a stale view)
 
 
 def _write_op(g: Drawer, target: Ref) -> None:
@@ -392,6 +395,8 @@ def _view_write(g: Drawer) -> None:
     x = _writable(g, g.operand("mul", ranks=(1, 4), nonempty=True, dtypes=FLOATS))
     before = g.count
     op = g.p.draw_choice(("select", "narrow", "transpose", "view", "getitem", "diagonal", "expand", "detach", "unbind", "unsqueeze"))
+    if op == "unbind" and g.numel(x) > 64:
+        op = "select"  # not thousands of outputs
     if op == "getitem":
         g.add_op("getitem", "", [x, _index(g, x)], {})
     elif op == "detach":

@@ -43,6 +43,7 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
         restricted = statement.kind == "grad" or statement.keyword("inputs") is not None
         for slot in {**expected, **{s: None for s in arrived}}:
             _judge_slot(judge, index, slot, expected.get(slot, []), arrived.get(slot), restricted)
+    judge.opaque |= judge.next_opaque  # from the next backward on
     if statement.kind == "grad":
         _judge_captured(judge, index, statement, arrived)
     _judge_accumulation(judge, index, statement, arrived)
@@ -99,8 +100,8 @@ def _expected(
             expected.setdefault(judge.same_edge.get(slot, slot), []).append((named, contribution))
         if create_graph:
             made.append(_vjp_node(judge, index, node, here, contributions, arrived))
-            judge.opaque.update(judge.same_edge.get(slot, slot) for slot, _ in node.outs)
-    judge.opaque.update(n.outs[0][0] for n in judge.nodes if n.rebuilt and n.leaves[0][0] in judge.opaque)
+            judge.next_opaque.update(judge.same_edge.get(slot, slot) for slot, _ in node.outs)
+    judge.next_opaque.update(n.outs[0][0] for n in judge.nodes if n.rebuilt and n.leaves[0][0] in judge.next_opaque)
     judge.nodes += [m for m in reversed(made) if m is not None]
     return expected
 
@@ -146,7 +147,10 @@ def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
         given = (None,) * len(roots) if grads is None else grads if isinstance(grads, tuple) else (grads,)
     seeds = []
     for root, grad in zip(roots, given, strict=False):
-        if not isinstance(root, Ref) or root.name not in judge.slots or root.name not in judge.values:
+        if not isinstance(root, Ref) or root.name not in judge.slots:
+            continue
+        if root.name not in judge.values:
+            judge.spoil(judge.slots[root.name])
             continue
         slot = judge.slots[root.name]
         if grad is None:

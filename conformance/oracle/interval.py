@@ -71,7 +71,7 @@ def _special(mid: np.ndarray, radius: Any, wide: np.ndarray, ok: np.ndarray, nom
     ok = ok | (np.isnan(mid) & np.isnan(wide)) | (mid == wide)
     reach = np.abs(mid) + rad
     overflow = np.isinf(wide) & (reach > nominal.largest * (1 - nominal.unit)) & (np.sign(wide) == np.sign(mid))
-    vague = np.isnan(rad) | np.isinf(rad)
+    vague = np.isinf(rad) | (np.isnan(rad) & ~np.isnan(mid))  # where the exact result is no number, so must the subject's be
     bad = np.asarray(~(ok | overflow | vague))
     return Comparison(bad if bad.any() else None, int(np.count_nonzero(vague)), mid.size)
 

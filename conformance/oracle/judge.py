@@ -66,6 +66,7 @@ class Judge:
     unknown: set[Slot] = field(default_factory=set)
     deep: bool = False  # a create_graph backward ran where vjps had graphs already
     wild: set[int] = field(default_factory=set)  # statements at whose outs something not finite flowed, in the backward at hand
+    next_opaque: set[Slot] = field(default_factory=set)
     opaque: set[Slot] = field(default_factory=set)  # outs of nodes whose vjp has a graph
     same_edge: dict[Slot, Slot] = field(default_factory=dict)
     arrival_names: dict[Slot, str] = field(default_factory=dict)

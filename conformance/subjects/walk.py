@@ -181,12 +181,18 @@ class Walk:
                 return
             place = (self.index, len(self.arrivals))
             value = self.engine.bits(grad)
-            arrival = Arrival(name, slot, value, value, order, of, bool(grad.requires_grad))
+            # (grad_fn is read before hooking, see above; what is a leaf or has a name was given, and is hooked as such)
+            deeper = bool(
+                self.create_graph
+                and grad.requires_grad
+                and grad.grad_fn is not None
+                and all(grad is not t for t in self.names.values())
+            )
+            arrival = Arrival(name, slot, value, value, order, of, deeper)
             self.arrivals.append(arrival)
             if order == 1:
                 self.pending[name, slot] = arrival
-            if self.create_graph and grad.requires_grad and grad.grad_fn is not None and all(grad is not t for t in self.names.values()):
-                # (read before hooking, see above); what is a leaf or has a name was given, and is hooked as such
+            if deeper:
                 grad.register_hook(self.recorder(name, slot, order + 1, place))
 
         return record

@@ -160,7 +160,7 @@ def _clamp_max_vjp(grad, input, min, max):
     return where(chosen, grad, 0)
 
 
-_CLAMP = {**SELECTION, "inplace": True, "tensors": _BOUNDS, "check": _check_bounds}
+_CLAMP = {**SELECTION, "inplace": True, "tensors": _BOUNDS, "check": _check_bounds, "checks_first": True}
 
 
 @op(

@@ -150,7 +150,7 @@ _SUM_REASON = "order of summation, relative to the sum of magnitudes"
     vjp=dict(input=lambda grad, input_shape: grad.expand(input_shape)),
 )
 def sum_(input, *, dtype=None):
-    return add_reduce(input, axis=None)
+    return add_reduce(input, None)
 
 
 @op(
@@ -182,7 +182,7 @@ def _mean(input: np.ndarray, dim, keepdim: bool) -> Any:
     vjp=dict(input=lambda grad, input_shape: grad.expand(input_shape) / math.prod(input_shape)),
 )
 def mean(input, *, dtype=None):
-    return add_reduce(input, axis=None) / input.dtype.type(input.size)
+    return add_reduce(input, None) / input.dtype.type(input.size)
 
 
 @op(

@@ -309,6 +309,8 @@ def ravel(input):
 )
 def expand(input, size, *, implicit=False):
     extra = len(size) - input.ndim
+    if not input.shape and size and 1 not in size and min(size) > 0:
+        return np.ndarray(size, input.dtype, input, 0, (0,) * extra)
     if extra < 0:
         kind = OF[input.dtype].tensor_type if input.dtype in OF else "Tensor"
         raise error("expand_dims", tensor_type=kind, sizes=list(input.shape), targets=list(size), count=len(size), ndim=input.ndim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,19 @@ def test_every_cell_shows_the_same_text_on_torch(tmp_path: Path, change: str, se
     file.write_text(text)
     result = compare(file, "torch")
     assert len(result.cells) > 20
-    assert result.same, "\n".join(result.lines())
+    differing = [cell for cell in result.cells if not cell.same]
+    if change == "two dims":  # sums of six: torch's order of summation may show in the last printed digit
+        differing = [cell for cell in differing if not _only_a_last_digit(cell.reference, cell.subject)]
+    assert not differing, "\n".join(result.lines())
+
+
+def _only_a_last_digit(ours: str, theirs: str) -> bool:
+    """Whether two texts are the same but for numbers that differ by one unit in the last printed place."""
+    number = re.compile(r"-?\d+\.\d+")
+    if number.sub("#", ours) != number.sub("#", theirs):
+        return False
+    pairs = zip(number.findall(ours), number.findall(theirs), strict=True)
+    return all(abs(int(a.replace(".", "")) - int(b.replace(".", ""))) <= 1 for a, b in pairs)
 
 
 def test_a_difference_is_seen(tmp_path: Path) -> None:
