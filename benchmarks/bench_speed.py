@@ -19,9 +19,8 @@ import figures
 import torch
 
 import refgrad
-from conformance.generate.programs import Drawer, Mix, draw_arguments
+from conformance.generate.programs import Drawer, Mix, draw_arguments, drawn_ops
 from conformance.generate.providers import Stream
-from conformance.opinfo import info
 from conformance.program import Program, Ref, Statement
 from conformance.subjects.eager_torch import EagerTorch
 from conformance.subjects.reference import Reference
@@ -56,8 +55,10 @@ def expression(torch_: Any) -> Callable[[], None]:
 class _Plain(Drawer):
     """Draws operands of one kind only: float32, shape (3,), contiguous, ordinary values, requiring grad."""
 
+    least = 1  # dims of an operand for which the op's record asks nothing
+
     def shape(self, ranks: tuple[int, int] = (0, 9), *_: Any) -> tuple[int, ...]:
-        return (*(2, 3, 2, 2)[: max(ranks[0] - 1, 0)], 3) if ranks[1] else ()
+        return (*(2, 3, 2, 2)[: max(ranks[0], self.least) - 1], 3) if ranks[1] else ()
 
     def dtype(self, allowed: tuple[str, ...]) -> str:
         return "float32" if "float32" in allowed else allowed[0]
@@ -104,8 +105,9 @@ def drawn(op: str) -> tuple[list[Statement], list[Any], dict[str, Any]] | None:
     """Tensor statements and arguments for the op, from the first seed whose call runs on both engines; None where none does."""
     for seed in range(ATTEMPTS):
         g = _Plain(Stream(seed), Mix(), Walk(Reference(), Program((), hooked=False), tensor_type=Tensor))
-        args, kwargs = draw_arguments(g, op)
+        g.least = 1 + (seed >= ATTEMPTS // 2)
         try:
+            args, kwargs = draw_arguments(g, op)
             for engine in ENGINES:
                 call_on(engine, op, g.statements, args, kwargs).forward()
         except Exception:  # drawn to be illegal, or beyond one of the two: another draw
@@ -158,7 +160,7 @@ def main() -> None:
     torch.set_num_threads(1)
     figures.heading()
     tutorial(options.repeats)
-    names = [n for n, e in TABLE.items() if not n.startswith("_") and info(n).drawn and (e.function or e.method)]
+    names, _ = drawn_ops(Mix())
     ratios = {name: measure(name, options.times, options.repeats) for name in names}
     ops(ratios)
     print(f"\nnot measured: {', '.join(name for name, (forward, _) in ratios.items() if forward is None) or 'none'}")

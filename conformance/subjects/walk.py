@@ -183,10 +183,7 @@ class Walk:
             value = self.engine.bits(grad)
             # (grad_fn is read before hooking, see above; what is a leaf or has a name was given, and is hooked as such)
             deeper = bool(
-                self.create_graph
-                and grad.requires_grad
-                and grad.grad_fn is not None
-                and all(grad is not t for t in self.names.values())
+                self.create_graph and grad.requires_grad and grad.grad_fn is not None and all(grad is not t for t in self.names.values())
             )
             arrival = Arrival(name, slot, value, value, order, of, deeper)
             self.arrivals.append(arrival)

@@ -287,7 +287,7 @@ def _check_indices(input: np.ndarray, arrays: dict[int, np.ndarray]) -> None:
 def _picked(input: np.ndarray, arrays: dict[int, np.ndarray]) -> np.ndarray:
     """The elements, in the memory order in which torch's kernel leaves them."""
     try:
-        out = np.ascontiguousarray(input[_key(input, arrays)])
+        out = np.asarray(input[_key(input, arrays)], order="C")
     except IndexError:
         _check_indices(input, arrays)
         return np.empty(_result_shape(input, arrays), input.dtype)  # nothing to pick, so torch looks at no index
