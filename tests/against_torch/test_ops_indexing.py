@@ -440,3 +440,19 @@ def test_a_nested_list_counts_as_a_tuple_and_warns():
     x = to_refgrad(values("float32", (2, 3, 4)))
     with pytest.warns(UserWarning, match="non-tuple sequence"):
         assert x[[[0, 1], [1, 0]]].shape == (2, 4)
+
+
+@pytest.mark.parametrize("library", [torch, refgrad])
+def test_the_gradient_of_one_element_put_has_no_dims(library):
+    value = library.tensor(7.0, requires_grad=True)
+    out = library.zeros(3, 2).index_put((library.tensor(1), library.tensor(0)), value)
+    out.backward(library.arange(6.0).reshape(2, 3).t())  # strided, as only then its memory order is worked out
+    assert (tuple(value.grad.shape), value.grad.item()) == ((), 1.0)
+
+
+@pytest.mark.parametrize("library", [torch, refgrad])
+def test_two_roots_of_one_node_both_arrive_in_grad(library):
+    x = library.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    roots = (x * 2).unbind()
+    (gradient,) = library.autograd.grad(roots, x, [library.tensor(g) for g in (1.0, 10.0, 100.0)])
+    assert gradient.tolist() == [2.0, 20.0, 200.0]
