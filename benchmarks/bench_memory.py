@@ -89,10 +89,10 @@ def main() -> None:
 
 def _print(watch: Watch, programs: int) -> None:
     mine = watch.peaks.pop(os.getpid())
-    workers = sorted(watch.peaks.values(), reverse=True)
     together = max(row[1] + row[2] for row in watch.seen)
-    rows = [["parent", f"{mine:.0f}"], *([f"worker {i + 1}", f"{w:.0f}"] for i, w in enumerate(workers)), ["together", f"{together:.0f}"]]
-    figures.table(f"peak of resident memory while {watch.programs} programs were judged", ["", "MB"], rows)
+    rows = [["parent", f"{mine:.0f}"], ["largest worker", f"{max(watch.peaks.values()):.0f}"], ["together", f"{together:.0f}"]]
+    counted = f"{len(watch.peaks)} workers, those that a program killed included"
+    figures.table(f"peak of resident memory while {watch.programs} programs were judged ({counted})", ["", "MB"], rows)
     early, late = watch.around(programs // 5), watch.around(programs)
     grown = [[who, f"{a:.0f}", f"{b:.0f}", f"{b - a:+.0f}"] for who, a, b in zip(("parent", "workers"), early, late, strict=True)]
     figures.table("growth", ["", f"MB at {programs // 5}", f"MB at {programs}", "grown"], grown)

@@ -148,6 +148,12 @@ class Walk:
             self.look(observation)
         return observation
 
+    def forget(self) -> None:
+        """Lets go of the tensors: they hold the hooks, which hold this walk, and a cycle through torch's graph is never freed."""
+        for table in (self.names, self.nodes, self.identities, self.last_bits):
+            table.clear()
+        self.last_value = None
+
     # --- hooks ----------------------------------------------------------------------------------------------------------
 
     def hook_new_slots(self) -> None:
@@ -479,4 +485,8 @@ DO: dict[str, Callable[[Walk, Statement], None]] = {
 
 def walk(program: Program, engine: Engine, follow: list[Observation] | None = None) -> list[Observation]:
     """Runs the program on the engine. ``follow``: another run's observations, whose values this engine takes over after each statement."""
-    return Walk(engine, program, follow=follow).run()
+    walking = Walk(engine, program, follow=follow)
+    try:
+        return walking.run()
+    finally:
+        walking.forget()

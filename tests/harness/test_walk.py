@@ -1,5 +1,7 @@
 """The walk: what it hooks, what it sees arrive, what it binds, and that it leaves nothing behind. Runs on the reference."""
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -268,3 +270,22 @@ def test_the_one_that_follows_takes_over_values_and_goes_on_with_them() -> None:
     right = [follower.step(index, statement) for index, statement in enumerate(program)]
     assert [o.states for o in right] == [o.states for o in subject] and all(o.values == {} for o in right)
     assert Reference().bits(follower.names["t2"]).tolist() == 21.0
+
+
+def test_a_walk_lets_go_of_its_tensors_without_the_garbage_collector() -> None:
+    """A cycle through a graph of torch's is never collected, so a run over 100,000 programs would keep them all."""
+    held = []
+
+    class Watched(Reference):
+        def literal(self, literal: Any, requires_grad: bool) -> Any:
+            tensor = super().literal(literal, requires_grad)
+            held.append(weakref.ref(tensor))
+            return tensor
+
+    twice = do("grad", "", "@t2", "@t0", create_graph=True, out="t3")
+    gc.disable()
+    try:
+        walk(write(T0, do("operator", "mul", "@t0", "@t0", out="t1"), SUM, twice), Watched())
+        assert [tensor() for tensor in held] == [None]
+    finally:
+        gc.enable()

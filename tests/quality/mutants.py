@@ -6,6 +6,7 @@ Each says which op and facet the tool must name. A mutant is a subject like any 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -266,7 +267,7 @@ def retain_grad_idle() -> None:
 @mutant("hook", "error", "bookkeeping", "a hook may be set where no gradient will come")
 def hook_anywhere() -> None:
     def wrap(original: Function) -> Function:
-        return lambda self, hook: original(self, hook) if self.requires_grad else torch.utils.hooks.RemovableHandle({})
+        return lambda self, hook: original(self, hook) if self.requires_grad else torch.utils.hooks.RemovableHandle(OrderedDict())
 
     patch(torch.Tensor, "register_hook", wrap)
 
@@ -341,7 +342,7 @@ def square_as_product() -> None:
     replace("square", lambda original: lambda x: x * x if x.requires_grad else original(x))
 
 
-@mutant("add", "dtype", "state", "a half and a single give a half")
+@mutant("add", "dtype", "state", "a half and a wider float give a half")
 def add_narrows() -> None:
     halves = (torch.float16, torch.bfloat16)
 
@@ -349,7 +350,7 @@ def add_narrows() -> None:
         def add(a: Any, b: Any, **kwargs: Any) -> Any:
             out = original(a, b, **kwargs)
             narrow = [x.dtype for x in (a, b) if isinstance(x, torch.Tensor) and x.dtype in halves]
-            return out.to(narrow[0]) if narrow and out.dtype is torch.float32 else out
+            return out.to(narrow[0]) if narrow and out.dtype in (torch.float32, torch.float64) else out
 
         return add
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from conformance.divergence import Divergence
-from conformance.generate.programs import Mix
+from conformance.generate.programs import Mix, from_seed
 from conformance.isolation import Pool, WorkerLost
 from conformance.known_failures import SHIPPED, KnownFailures, load
-from conformance.run import STRIDE, TIMEOUT
+from conformance.run import STRIDE, TIMEOUT, Settings, _lost, _smallest_loss
 from conformance.subjects.eager_torch import EagerTorch
 
 #: the seeds of ``nox -s quality``
@@ -82,7 +82,9 @@ class _Search:
             raise _Caught
 
     def on_death(self, program: Any, *, kind: str, detail: WorkerLost) -> None:
-        self.outcome.others["program", kind] += 1
+        """As in a run: the lost program is cut and minimized in workers of its own, and may be a known failure."""
+        small = _smallest_loss(from_seed(int(program)), kind, self.subject, Settings())
+        self.on_divergence(_lost(small, kind, detail.reason, "torch"))
 
 
 def search(
