@@ -31,7 +31,7 @@ from conformance.program import Program, ProgramError
 SHIPPED: Final = Path(__file__).parent / "known" / "torch.toml"
 USER: Final = Path("conformance-known.toml")
 
-CONDITIONS: Final = ("value", "shape", "layout", "device", "capability")
+CONDITIONS: Final = ("value", "got", "shape", "layout", "device", "capability")
 REQUIRED: Final = ("id", "op", "facet", "reason")
 TEXTS: Final = (*REQUIRED, "mode", "trigger", "subject", "error", "torch", "reproducer", "program", "upstream", "reviewer")
 FIELDS: Final = (*TEXTS, "dtype", "when", "expires")
@@ -111,10 +111,11 @@ class KnownFailures:
 
 
 def attributes_of(divergence: Divergence) -> dict[str, str]:
-    """What the conditions of an entry are asked about: the divergence's own attributes, and value and shape where it lacks them."""
+    """What conditions are asked about: the divergence's own attributes, and shape, value (the exact one) and got of the worst element."""
     found = {"shape": "x".join(map(str, divergence.evidence.shape)) or "scalar"}
     if divergence.evidence.elements:
-        found["value"] = divergence.evidence.elements[0].exact
+        worst = divergence.evidence.elements[0]
+        found |= {"value": worst.exact, "got": worst.got}
     return found | divergence.attributes
 
 

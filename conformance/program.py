@@ -113,9 +113,11 @@ class Statement:
 
     def refs(self) -> Iterator[str]:
         """The names this statement reads, in order, with repetitions."""
-        yield from _refs(self.args)
+        found: list[str] = []
+        _collect_refs(self.args, found)
         for _, value in self.kwargs:
-            yield from _refs(value)
+            _collect_refs(value, found)
+        return iter(found)
 
     def keyword(self, name: str, default: Atom = None) -> Atom:
         for key, value in self.kwargs:
@@ -212,10 +214,12 @@ def _atoms(value: Atom) -> Iterator[Atom]:
         yield value
 
 
-def _refs(value: Atom) -> Iterator[str]:
-    for atom in _atoms(value):
-        if isinstance(atom, Ref):
-            yield atom.name
+def _collect_refs(value: Atom, found: list[str]) -> None:
+    if value.__class__ is Ref:
+        found.append(value.name)
+    elif value.__class__ is tuple:
+        for item in value:
+            _collect_refs(item, found)
 
 
 def map_atoms(value: Atom, change: Any) -> Atom:

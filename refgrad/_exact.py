@@ -23,6 +23,7 @@ import numpy as np
 from refgrad import _dtypes
 from refgrad._dtypes import FLOAT, OF
 from refgrad._grad_mode import GRAD, MODE, NO_GRAD
+from refgrad._storage import every, some
 from refgrad._tensor import Tensor, geometry
 
 REFERENCE: Final = 1 + 2.0**-10
@@ -105,10 +106,10 @@ def _radius_of(value: Any) -> Any:
         return None
     nominal, radius = value._exact
     size = np.abs(value._data)
-    if size.size and not size.max() <= nominal.largest:
+    if not every(size <= nominal.largest):
         # a correct implementation has overflowed here: what follows from it says nothing
         beyond = np.isfinite(size) & (size > nominal.largest)
-        if beyond.any():
+        if some(beyond):
             return np.where(beyond, np.inf, 0.0 if radius is None else radius)
     return radius
 

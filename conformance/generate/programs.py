@@ -362,16 +362,19 @@ _AUGMENTED = frozenset(("add", "sub", "mul", "div", "pow", "floor_divide", "rema
 
 
 def _writable(g: Drawer, x: Ref) -> Ref:
-    """``x``, or mostly a clone of it where writing to it must raise: to a leaf that requires grad, or a view of one, while a graph is
+    """``x``, or mostly a result like it where writing to it must raise: a leaf that requires grad, or a view of one, while a graph is
     recorded.
     """
     tensor = g.walk.names[x.name]
     root = tensor if tensor._base is None else tensor._base
     if not (root._rg and root._node is None and is_grad_enabled()) or g.p.draw_chance(15):
         return x
-    g.add_op("method", "clone", [x], {})
+    g.add_op("method", g.p.draw_choice(_LIKE_ITS_INPUT), [x], {})
     made = Ref(f"t{g.count - 1}")
-    return made if made.name in g.walk.names else x  # the clone may have been refused (a stale view)
+    return made if made.name in g.walk.names else x  # it may have been refused (a stale view)
+
+
+_LIKE_ITS_INPUT = ("clone", "neg", "exp", "sin", "tanh", "square", "abs", "sigmoid", "relu", "reciprocal")
 
 
 def _write_op(g: Drawer, target: Ref) -> None:
@@ -481,7 +484,7 @@ def _backward_from(g: Drawer, root: Ref, retain: bool = False) -> None:
     kwargs: dict[str, Any] = {}
     if g.walk.names[root.name]._data.size != 1 and g.p.draw_chance(96):
         if g.p.draw_chance(40):
-            g.add_op("method", "sum", [root], {})
+            g.add_op("method", g.p.draw_choice(_TO_A_NUMBER) if g.numel(root) else "sum", [root], {})
             root = Ref(f"t{g.count - 1}")
         else:
             kwargs["gradient"] = g.like(root, plain=True, recipe="ordinary")
@@ -497,6 +500,9 @@ def _backward_from(g: Drawer, root: Ref, retain: bool = False) -> None:
     if g.p.draw_chance(25):
         g.pitfalls.add("graph life")
         g.add(Statement("backward", "", (root,), tuple(kwargs.items()), (), observe=False))
+
+
+_TO_A_NUMBER = ("sum", "sum", "mean", "norm", "prod", "amax", "max", "var")
 
 
 def _backward_from_ends(g: Drawer) -> None:

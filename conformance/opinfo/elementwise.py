@@ -9,8 +9,10 @@ from conformance.opinfo.records import FLOATS, INTS, record
 NUMBERS = FLOATS + INTS
 ALL = (*NUMBERS, "bool")
 
-record("add", "mul", "eq", "ne", "lt", "le", "gt", "ge", dtypes=ALL)
-record("sub", "neg", "square", "fmod", "remainder", "floor_divide", dtypes=NUMBERS)
+record("add", "mul", dtypes=ALL, weight=20)  # what programs use most
+record("sub", dtypes=NUMBERS, weight=20)
+record("eq", "ne", "lt", "le", "gt", "ge", dtypes=ALL)
+record("neg", "square", "fmod", "remainder", "floor_divide", dtypes=NUMBERS)
 record("abs", "sign", dtypes=NUMBERS, recipe="special")
 record("relu", "round", recipe="special")
 record("logical_not", "isnan", "isinf", "isfinite", dtypes=ALL)
@@ -24,16 +26,17 @@ def _tensors(name: str, ties: bool = False) -> Any:
     """Two tensors: these take no number. ``ties``: equal elements in both have a rule of their own."""
 
     def draw(g: Any) -> tuple[list[Any], dict[str, Any]]:
-        a, b = g.two_operands(name)
         if ties and g.p.draw_chance(30):
-            b = g.like(a, recipe="integers")
+            a = g.operand(name, recipe="integers", fresh=True)
+            return [a, g.like(a, recipe="integers")], {}
+        a, b = g.two_operands(name)
         return [a, b if g.is_tensor(b) or g.p.draw_chance(4) else g.like(a)], {}
 
     return draw
 
 
 for _name, _dtypes in (("maximum", ALL), ("minimum", ALL), ("fmax", NUMBERS), ("fmin", NUMBERS)):
-    record(_name, draw=_tensors(_name, ties=True), dtypes=_dtypes, recipe="integers")
+    record(_name, draw=_tensors(_name, ties=True), dtypes=_dtypes)
 for _name, _dtypes in (
     ("logical_and", ALL), ("logical_or", ALL), ("logical_xor", ALL), ("hypot", FLOATS), ("atan2", FLOATS), ("copysign", FLOATS),
     ("logaddexp", FLOATS),
@@ -59,7 +62,7 @@ def _div(g: Any) -> tuple[list[Any], dict[str, Any]]:
     return args, ({} if mode is None else {"rounding_mode": mode})
 
 
-record("div", draw=_div, dtypes=NUMBERS)
+record("div", draw=_div, dtypes=NUMBERS, weight=20)
 
 
 def _clamp(g: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -68,7 +71,7 @@ def _clamp(g: Any) -> tuple[list[Any], dict[str, Any]]:
     return [x], {k: v for k, v in (("min", low), ("max", high)) if v is not None}
 
 
-record("clamp", draw=_clamp, dtypes=NUMBERS)
+record("clamp", "clip", draw=_clamp, dtypes=NUMBERS)
 record("clamp_min", "clamp_max", draw=lambda g: ([g.operand("clamp_min"), g.p.draw_choice((0.0, 0.5, -1.0))], {}))
 
 

@@ -106,6 +106,16 @@ record(
     draw=lambda g: (lambda x: ([x, g.dim(x)], {}))(g.operand("sort", recipe="ordinary", fresh=True, layout="contiguous")),
     dtypes=FLOATS,
 )
+
+
+def _topk(g: Any) -> Drawn:
+    x = g.operand("topk", recipe="ordinary", fresh=True, layout="contiguous")
+    dim = g.dim(x)
+    args = [x, g.p.draw_integer(0, g.size(x, dim)), dim]
+    return args, ({} if g.p.draw_chance(60) else {"largest": False})
+
+
+record("topk", draw=_topk, dtypes=FLOATS)
 record(
     "put",
     draw=lambda g: (lambda x: ([x, g.distinct_indices((g.numel(x),), 0), g.like(x)], {}))(g.operand("put", ranks=(1, 1), nonempty=True)),

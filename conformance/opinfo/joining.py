@@ -18,7 +18,7 @@ def _join(g: Any, name: str) -> Drawn:
 
 record("cat", draw=lambda g: _join(g, "cat"), dtypes=ALL, forms=("call",))
 record("stack", draw=lambda g: _join(g, "stack"), dtypes=ALL, forms=("call",))
-record("hstack", "vstack", draw=lambda g: (_join(g, "cat")[0][:1], {}), dtypes=ALL, forms=("call",))
+record("hstack", "vstack", "dstack", draw=lambda g: (_join(g, "cat")[0][:1], {}), dtypes=ALL, forms=("call",))
 
 
 def _split(g: Any) -> Drawn:

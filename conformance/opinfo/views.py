@@ -18,7 +18,7 @@ def _sizes(g: Any) -> Drawn:
 
 record("view", draw=_sizes, dtypes=ALL, forms=("method",))
 record("reshape", draw=_sizes, dtypes=ALL)
-for _name in ("transpose", "swapaxes"):
+for _name in ("transpose", "swapaxes", "swapdims"):
     record(_name, draw=lambda g: (lambda x: ([x, g.dim(x), g.dim(x)], {}))(g.operand("transpose")), dtypes=ALL)
 record("t", draw=lambda g: ([g.operand("t", ranks=(0, 2))], {}), dtypes=ALL)
 record("permute", draw=lambda g: (lambda x: ([x, g.permutation(g.rank(x))], {}))(g.operand("permute")), dtypes=ALL)
@@ -40,7 +40,7 @@ record("diagonal", draw=lambda g: ([g.operand("diagonal", ranks=(2, 4)), g.p.dra
 record("diag_embed", short=True)
 record("diag", draw=lambda g: ([g.operand("diag", ranks=(1, 2)), g.p.draw_integer(-1, 1)], {}), dtypes=ALL, short=True)
 record("tril", "triu", draw=lambda g: ([g.operand("tril", ranks=(2, 4)), g.p.draw_integer(-1, 1)], {}), dtypes=ALL)
-record("movedim", draw=lambda g: (lambda x: ([x, g.dim(x), g.dim(x)], {}))(g.operand("movedim")), dtypes=ALL)
+record("movedim", "moveaxis", draw=lambda g: (lambda x: ([x, g.dim(x), g.dim(x)], {}))(g.operand("movedim")), dtypes=ALL)
 record("flatten", draw=lambda g: ([g.operand("flatten")], {}), dtypes=ALL)
 record("adjoint", ranks=(2, 4), dtypes=ALL)
 record("ravel", "contiguous", "clone", "T", "mT", dtypes=ALL)

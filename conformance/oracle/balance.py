@@ -18,6 +18,7 @@ from conformance.program import Ref, Statement
 from conformance.subjects.walk import NO_DERIVATIVE
 from refgrad._dtypes import FLOAT, OF
 from refgrad._exact import REFERENCE, ball
+from refgrad._storage import every
 from refgrad._table import TABLE
 
 
@@ -82,7 +83,7 @@ def _expected(
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
         if all(f is None for f in here):
             continue
-        if any(f is not None and not np.isfinite(f._data).all() for f in here):
+        if any(f is not None and not every(np.isfinite(f._data)) for f in here):
             judge.wild.add(node.statement)
         origin = next(
             (_guilty(expected[s]) for s in (judge.same_edge.get(o, o) for o, _ in node.outs) if s in judge.opaque and s in expected), None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from conformance.divergence import Element, Evidence
 from refgrad._dtypes import FLOAT, OF, dtype
+from refgrad._storage import every, some
 
 MAX_ELEMENTS = 24  # differing elements kept per divergence; the rest is counted
 #: a ball this much wider than its value says nothing: the element is inconclusive (a relative radius of 1/4 leaves two bits)
@@ -29,16 +31,16 @@ def compare(mid: np.ndarray, radius: Any, got: np.ndarray, signed_zero: bool = F
     nominal = OF[got.dtype]
     if nominal.category != FLOAT:
         bad = mid != got
-        return Comparison(bad if bad.any() else None, 0, got.size)
+        return Comparison(bad if some(bad) else None, 0, got.size)
     wide = got.astype(mid.dtype)
     ok = np.abs(wide - mid) <= (0.0 if radius is None else radius)
-    inconclusive = 0
-    if radius is not None and ok.all() and got.size:
+    inconclusive, right = 0, every(ok)
+    if radius is not None and right and got.size:
         vague = radius > INCONCLUSIVE * np.abs(mid) + _floor(nominal)
-        if vague.any():
+        if some(vague):
             inconclusive = int(np.count_nonzero(vague))
-    if ok.all():
-        if signed_zero and not (np.signbit(wide) == np.signbit(mid)).all():
+    if right:
+        if signed_zero and not every(np.signbit(wide) == np.signbit(mid)):
             bad = np.asarray((np.signbit(wide) != np.signbit(mid)) & (mid == 0))
             return Comparison(bad if bad.any() else None, 0, got.size)
         return Comparison(None, inconclusive, got.size)
@@ -89,8 +91,12 @@ def worst_ulps(mid: np.ndarray, got: np.ndarray) -> float:
 def ulp(values: np.ndarray, nominal: dtype) -> np.ndarray:
     """The spacing of the nominal dtype's numbers at ``values`` (binades from below for powers of two)."""
     _, exponent = np.frexp(np.abs(values.astype(np.float64)))
-    lowest = np.log2(nominal.eta)
-    return np.asarray(np.ldexp(1.0, np.maximum(exponent + int(np.log2(nominal.unit)), int(lowest))))
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent + _binade(nominal.unit), _binade(nominal.eta))))
+
+
+@cache
+def _binade(power: float) -> int:
+    return int(np.log2(power))
 
 
 def evidence(

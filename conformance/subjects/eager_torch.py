@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from conformance.program import Literal
+from conformance.subjects.walk import shown
 from refgrad._table import TABLE
 
 _NUMPY = {
@@ -67,6 +68,8 @@ class EagerTorch:
         dtype = tensor.dtype
         name = _NAMES.get(dtype) or str(dtype).removeprefix("torch.")
         return (name, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+
+    facts = staticmethod(shown)
 
     def function(self, op: str) -> Callable[..., Any]:
         found = self._functions.get(op)

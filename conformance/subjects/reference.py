@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 import refgrad
 from conformance.program import Literal
+from conformance.subjects.walk import shown
 from refgrad._dtypes import BY_NAME
 from refgrad._storage import Storage, element_strides, from_memory
 from refgrad._table import TABLE
@@ -16,6 +18,14 @@ from refgrad._tensor import make, own_storage
 
 #: the version of torch whose documented behaviour refgrad follows
 TORCH = "2.13.0"
+
+
+_NAMES = {d.np: d.name for d in BY_NAME.values()}
+
+
+@lru_cache(maxsize=4096)
+def _in_elements(strides: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    return tuple(s // itemsize for s in strides)
 
 
 class Reference:
@@ -39,7 +49,16 @@ class Reference:
 
     def layout(self, tensor: Any) -> tuple[str, tuple[int, ...], tuple[int, ...], int]:
         data = tensor._data
-        return (tensor.dtype.name, data.shape, element_strides(data), tensor.storage_offset())
+        return (_NAMES[data.dtype], data.shape, _in_elements(data.strides, data.itemsize), tensor.storage_offset())
+
+    def facts(self, tensor: Any) -> tuple[Any, ...]:
+        """As ``shown``. A tensor that is no view is asked directly: its properties take longer than all else that happens to it."""
+        if tensor._view is not None:
+            return shown(tensor)
+        node, storage, inference = tensor._node, tensor._storage, tensor._inference
+        version = 0 if inference or storage is None else storage.version
+        name = "" if node is None else node.__class__.__name__
+        return (tensor._rg, node is None, name, tensor._nr, tensor._retains and node is not None, inference, version)
 
     def function(self, op: str) -> Callable[..., Any]:
         public: Callable[..., Any] = TABLE[op].public

@@ -42,6 +42,8 @@ class Engine(Protocol):
 
     def layout(self, tensor: Any) -> tuple[str, tuple[int, ...], tuple[int, ...], int]: ...  # dtype's name, shape, strides, offset
 
+    def facts(self, tensor: Any) -> tuple[Any, ...]: ...  # as ``shown``
+
     def function(self, op: str) -> Callable[..., Any]: ...
 
     def synchronize(self) -> None: ...
@@ -56,6 +58,18 @@ NO_DERIVATIVE = re.compile(r"^derivative for .* is not implemented|^the derivati
 #: a named tuple's own constructor costs as much again, and there is one per tensor and statement
 _NEW = tuple.__new__
 _NEVER_SEEN: tuple[Any, int, int] = (None, 0, 0)
+
+
+def shown(t: Any) -> tuple[Any, ...]:
+    """What a tensor shows through torch's API: requires_grad, is_leaf, grad_fn's class, output_nr, retains_grad, is_inference, version (0 for
+    inference tensors, which do not track it)."""
+    inference = t.is_inference()
+    version = 0 if inference else t._version
+    try:
+        node = t.grad_fn
+        return (t.requires_grad, t.is_leaf, "" if node is None else type(node).__name__, t.output_nr, t.retains_grad, inference, version)
+    except RuntimeError as error:  # a view that torch forbids to be used any more
+        return ("raises", "raises", str(error)[:40], "raises", "raises", inference, version)
 
 
 class Unbound(Exception):
@@ -237,23 +251,14 @@ class Walk:
         base = t._base
         if base is not None:
             base = by_id.get(id(base), "unnamed")
-        inference = t.is_inference()
-        version = 0 if inference else t._version
+        facts = engine.facts(t)
+        inference, version = facts[5], facts[6]
         held, count, first = self.identities.get(name, _NEVER_SEEN)
         if held is not t:
             count, first = count + 1, version
             self.identities[name] = (t, count, first)
-        try:
-            node = t.grad_fn
-            requires_grad, leaf, retains, number = t.requires_grad, t.is_leaf, t.retains_grad, t.output_nr
-        except RuntimeError as error:
-            requires_grad = leaf = retains = number = "raises"
-            node = None
-            grad_fn = str(error)[:40]
-        else:
-            grad_fn = "" if node is None else type(node).__name__
-        seen = (alias, base, requires_grad, leaf, grad_fn, number, retains, inference, ABSENT if inference else version - first, count)
-        return _NEW(TensorState, (*engine.layout(t), *seen))
+        since = ABSENT if inference else version - first
+        return _NEW(TensorState, (*engine.layout(t), alias, base, *facts[:6], since, count))
 
     def read(self, name: str, tensor: Any, observation: Observation) -> None:
         bits = self.engine.bits(tensor)

@@ -428,9 +428,9 @@ def _sinc_vjp(grad, input):
     angle = input * math.pi
     square = (input * input) * math.pi
     at_zero = square == 0
-    # sinc(x) = 1 - (πx)²/6 + …: the slope at 0 is 0, and its own slope there -π²/3
-    near = where(at_zero, grad, 0) * (where(at_zero, input, 0) * (-math.pi * math.pi / 3))
-    return near + where(at_zero, 0, grad) * where(at_zero, 0, (angle * angle.cos() - angle.sin()) / where(at_zero, 1, square))
+    # sinc(x) = 1 - (πx)²/6 + …: the slope at 0 is 0, whatever it is multiplied by, and its own slope there -π²/3
+    near = 0 - where(at_zero & grad.isfinite(), grad, 0) * (where(at_zero, input, 0) * (math.pi * math.pi / 3))  # 0, not -0
+    return where(at_zero, near, grad * where(at_zero, 0, (angle * angle.cos() - angle.sin()) / where(at_zero, 1, square)))
 
 
 # --- sigmoid, tanh ----------------------------------------------------------------------------------------------------

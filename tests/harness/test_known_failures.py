@@ -100,8 +100,8 @@ def test_a_predicate_is_a_pattern_a_comparison_or_their_negation(predicate: str,
     assert holds(predicate, value) is expected
 
 
-def test_value_and_shape_are_known_of_every_divergence() -> None:
-    assert attributes_of(synthetic_divergence()) == {"shape": "3", "value": "0.5", "device": "cpu", "capability": "AVX2"}
+def test_shape_and_the_values_of_the_worst_element_are_known_of_every_divergence() -> None:
+    assert attributes_of(synthetic_divergence()) == {"shape": "3", "value": "0.5", "got": "0.5000012", "device": "cpu", "capability": "AVX2"}
 
 
 @pytest.mark.parametrize(
