@@ -14,6 +14,7 @@ from conformance.observation import Arrival, Observation
 from conformance.oracle import local
 from conformance.oracle.exactly import Node, Slot
 from conformance.oracle.interval import changed, compare, evidence, premature_overflow
+from conformance.oracle.undefined import settle
 from conformance.program import Ref, Statement
 from conformance.subjects.walk import NO_DERIVATIVE
 from refgrad._dtypes import FLOAT, OF
@@ -34,7 +35,7 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
     if judge.deep or (judge.hook_changed and judge.opaque):
         judge.expected_change.update(_sharing_gradients(judge))
         return
-    if not judge.program.hooked:
+    if not judge.program.hooked or _accumulates_into_what_flows(judge, statement):
         judge.expected_change.update(_sharing_gradients(judge))
         return
     arrived = _arrivals(judge, index, observation)
@@ -48,6 +49,26 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
     if statement.kind == "grad":
         _judge_captured(judge, index, statement, arrived)
     _judge_accumulation(judge, index, statement, arrived)
+
+
+def _accumulates_into_what_flows(judge: Any, statement: Statement) -> bool:
+    """Whether gradients share memory with each other, or with what this backward is given: what is added in place then changes what flows,
+    or another sum, in an order that is the engine's.
+    """
+    given = statement.keyword("gradient") if statement.kind == "backward" else statement.keyword("grad_outputs")
+    seeds = {
+        judge.states[r.name].alias
+        for r in (given if isinstance(given, tuple) else (given,))
+        if isinstance(r, Ref) and r.name in judge.states
+    }
+    held: dict[int, str] = {}
+    for name, state in judge.states.items():
+        if not name.endswith(".grad"):
+            continue
+        owner = judge.slots.get(name[:-5], name)
+        if state.alias in seeds or held.setdefault(state.alias, owner) != owner:
+            return True
+    return False
 
 
 def _sharing_gradients(judge: Any) -> set[str]:
@@ -71,6 +92,7 @@ def _expected(
 ) -> dict[Slot, list[tuple[Node | None, Any]]]:
     expected: dict[Slot, list[tuple[Node | None, Any]]] = {}
     judge.wild.clear()
+    judge.pulled.clear()
     for slot, seed in _seeds(judge, statement):
         expected.setdefault(judge.same_edge.get(slot, slot), []).append((None, seed))
     flows = {
@@ -81,7 +103,10 @@ def _expected(
     made = []
     for node in reversed(judge.nodes):  # whatever used an out stands later in the list, so its contribution is there already
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
+        if any(f is None and slot in judge.opaque and slot in flows for f, (slot, _) in zip(here, node.outs, strict=True)):
+            judge.unknown.update(slot for slot, _ in node.leaves)  # something flowed, and what it was cannot be said
         if all(f is None for f in here):
+            _judge_unseen(judge, index, node, expected, arrived)
             continue
         if any(f is not None and not every(np.isfinite(f._data)) for f in here):
             judge.wild.add(node.statement)
@@ -97,14 +122,28 @@ def _expected(
                 raise
             judge.unknown.update(slot for slot, _ in node.leaves)
             continue
-        for slot, contribution in contributions:
+        for place, (slot, contribution) in enumerate(contributions):
             expected.setdefault(judge.same_edge.get(slot, slot), []).append((named, contribution))
+            judge.pulled[id(contribution)] = (node, here, place)
         if create_graph:
             made.append(_vjp_node(judge, index, node, here, contributions, arrived))
             judge.next_opaque.update(judge.same_edge.get(slot, slot) for slot, _ in node.outs)
     judge.next_opaque.update(n.outs[0][0] for n in judge.nodes if n.rebuilt and n.leaves[0][0] in judge.next_opaque)
     judge.nodes += [m for m in reversed(made) if m is not None]
     return expected
+
+
+def _judge_unseen(
+    judge: Any, index: int, node: Node, expected: dict[Slot, list[tuple[Node | None, Any]]], arrived: dict[Slot, tuple[int, Arrival]]
+) -> None:
+    """No hook ran at a node's outs, though gradients were sent there and came out behind it."""
+    outs, behind = ([judge.same_edge.get(s, s) for s, _ in ends] for ends in (node.outs, node.leaves))
+    sent = [s for s in outs if s[0] != "@" and s in expected and s not in judge.unknown and s not in judge.opaque]
+    if sent and any(s in arrived and s not in expected for s in behind):
+        name, number = sent[0]
+        found = Evidence("a hook runs", "none runs", "a hook runs once per gradient, until it is removed")
+        judge.diverge(index, "hook", "grad", f"{name}@{number}", found, order=1)
+        judge.unknown.update(behind)
 
 
 def _flow(judge: Any, slot: Slot, flows: dict[Slot, Any], expected: dict[Slot, list[tuple[Node | None, Any]]], create_graph: bool) -> Any:
@@ -158,6 +197,8 @@ def _seeds(judge: Any, statement: Statement) -> list[tuple[Slot, Any]]:
             seeds.append((slot, ball(np.ones_like(judge.values[root.name]))))
             continue
         value = judge.scope().resolve(grad)
+        if value.dtype is not OF[judge.values[root.name].dtype]:  # converted to its root's dtype on the way in
+            value = TABLE["_to_copy"].public(value, OF[judge.values[root.name].dtype])
         if isinstance(grad, Ref) and grad.name in judge.slots and statement.keyword("create_graph") is True:
             judge.spoil(judge.slots[grad.name])
         seeds.append((slot, value))
@@ -200,6 +241,7 @@ def _judge_slot(
     if comparison.bad is not None:
         operands = [leaf._data for node, _ in contributions if node is not None for _, leaf in (*node.leaves, *node.outs)]
         comparison = premature_overflow(comparison, mid, arrival.value, operands)
+        comparison = settle(judge, contributions, comparison, mid, arrival.value)
     judge.count(op, arrival.name, "grad", comparison, mid, arrival.value, dtype=OF[arrival.value.dtype].name)
     if comparison.bad is not None:
         if not np.isfinite(arrival.value.astype(mid.dtype)[comparison.bad]).any():

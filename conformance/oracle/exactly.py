@@ -33,6 +33,11 @@ class Node:
     outs: list[tuple[Slot, Any]]
     rebuilt: bool = False  # a view whose node was rebuilt: its out is what its leaf is
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element of an out stands for the one of a leaf (as far as shapes tell)."""
+        return all(out._data.shape == leaf._data.shape for _, out in self.outs for _, leaf in self.leaves)
+
     def pull(self, flows: list[Any], create_graph: bool) -> list[tuple[Slot, Any]]:
         """The contributions to the leaves, given a ball (or None) per out."""
         used = [(out, flow) for (_, out), flow in zip(self.outs, flows, strict=True) if flow is not None and out._rg]
@@ -41,7 +46,7 @@ class Node:
         outs, grads = tuple(u[0] for u in used), tuple(u[1] for u in used)
         inputs = tuple(leaf for _, leaf in self.leaves)
         found = run(outs, grads, True, create_graph, inputs, accumulate=False, allow_unused=True)
-        reduces = any(out._data.shape != leaf._data.shape for _, out in self.outs for _, leaf in self.leaves)
+        reduces = not self.elementwise
         return [(slot, _unless_nan(g, leaf, reduces)) for (slot, leaf), g in zip(self.leaves, found, strict=True) if g is not None]
 
 
@@ -58,16 +63,18 @@ def _unless_nan(gradient: Any, leaf: Any, reduces: bool) -> Any:
 
 
 class Scope:
-    """Leaves for the names a statement reads: balls of the subject's bits, one per name, requiring grad where the name has a slot."""
+    """Leaves for the names a statement reads: balls of the subject's bits, requiring grad where the name has a slot.
+
+    Each use has a leaf of its own: what the uses send back is added up in an order that only the engine knows.
+    """
 
     def __init__(self, values: dict[str, np.ndarray], slots: dict[str, Slot], states: dict[str, TensorState]) -> None:
         self.values, self.slots, self.states = values, slots, states
-        self.leaves: dict[str, Any] = {}
+        self.leaves: list[tuple[str, Any]] = []
 
     def leaf(self, name: str) -> Any:
-        made = self.leaves.get(name)
-        if made is None:
-            made = self.leaves[name] = ball(self.values[name], requires_grad=self.needs_grad(name))
+        made = ball(self.values[name], requires_grad=self.needs_grad(name))
+        self.leaves.append((name, made))
         return made
 
     def needs_grad(self, name: str) -> bool:
@@ -75,7 +82,7 @@ class Scope:
         return state is not None and state.requires_grad is True and name in self.slots
 
     def used(self) -> list[tuple[Slot, Any]]:
-        return [(self.slots[name], leaf) for name, leaf in self.leaves.items() if leaf._rg]
+        return [(self.slots[name], leaf) for name, leaf in self.leaves if leaf._rg]
 
     def resolve(self, atom: Any) -> Any:
         kind = atom.__class__

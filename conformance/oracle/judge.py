@@ -65,6 +65,7 @@ class Judge:
     nodes: list[Node] = field(default_factory=list)
     unknown: set[Slot] = field(default_factory=set)
     deep: bool = False  # a create_graph backward ran where vjps had graphs already
+    pulled: dict[int, Any] = field(default_factory=dict)  # id of a contribution -> (node, what flowed, place), in the backward at hand
     wild: set[int] = field(default_factory=set)  # statements at whose outs something not finite flowed, in the backward at hand
     next_opaque: set[Slot] = field(default_factory=set)
     opaque: set[Slot] = field(default_factory=set)  # outs of nodes whose vjp has a graph
@@ -164,6 +165,9 @@ class Judge:
         if seen.unsupported or right.unsupported:
             self.verdict.unsupported += 1
             self.stopped = True  # the two went different ways
+            return
+        if local.shaped_by_values(statement) and self.lacks_values(statement):
+            self.stopped = True  # nobody looked at the values, so the reference could not take them over
             return
         self.new_values = seen.values
         self.new_states = right.states if right.states is not None else self.states
@@ -267,8 +271,11 @@ class Judge:
                 self.diverge(index, op, "aliasing", name, changed(before, bits, why))
 
     def advance(self, statement: Statement, right: Observation) -> None:
+        accumulating = {s.alias for n, s in self.new_states.items() if n.endswith(".grad")}
         for name in self.new_slots.keys() - self.slots.keys():
             s = self.new_states.get(name)
+            if s is not None and s.alias in accumulating:  # a backward will write into what its own graph has read
+                self.deep = True
             # a view that was recorded nowhere: whether it accumulates is its own flag's
             if s is not None and s.is_leaf is True and s.base is not None:
                 self.unknown.add(self.new_slots[name])

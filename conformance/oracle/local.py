@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from conformance.observation import TensorState
+from conformance.oracle import ties
 from conformance.oracle.exactly import Node, Scope, after_write, as_tuple, evaluate, is_float, locations, positions
 from conformance.oracle.interval import changed, compare, evidence, premature_overflow
 from conformance.program import Ref, Statement
@@ -36,8 +37,15 @@ def op_name(statement: Statement) -> str:
     return statement.kind
 
 
-class Wrong(Exception):
-    """Internal: a value is outside its ball."""
+def shaped_by_values(statement: Statement) -> bool:
+    """Whether the result's shape depends on the operands' values: a mask, or what is searched for."""
+    if statement.kind == "getitem":
+        return any(isinstance(a, Ref) for a in _indices(statement.args[1]))
+    return statement.op in ("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive")
+
+
+def _indices(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
 
 
 def judge_op(judge: Any, index: int, statement: Statement) -> None:
@@ -53,6 +61,10 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         judge.unknown_outs(statement)  # it reads memory beyond its operand, which a ball does not have
         return
     outs = as_tuple(evaluate(statement, scope))
+    hidden = False  # whether something that the gradient depends on shows nowhere
+    if ties.tied(judge, statement):
+        followed = ties.follow(judge, statement, outs, scope.leaves[0][1])
+        outs, hidden = followed or outs, followed is None
     entry = TABLE.get(statement.op)
     signed = entry is not None and (entry.view or entry.name in SIGNED)
     known = set(judge.slots.values())
@@ -61,22 +73,15 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         got = judge.new_values.get(name)
         if got is None or not isinstance(out, Tensor):
             continue
-        if not _unordered(statement, judge, out):
-            judge_value(judge, index, statement, name, out, got, signed)
+        judge_value(judge, index, statement, name, out, got, signed)
         if name not in judge.new_slots:
             continue
         if judge.new_slots[name] not in known:  # otherwise the op returned its input: one gradient edge under two names
             node_outs.append((judge.new_slots[name], out))
-    if node_outs:
+    if hidden:
+        judge.unknown_outs(statement)
+    elif node_outs:
         judge.nodes.append(Node(index, op_name(statement), scope.used(), node_outs))
-
-
-def _unordered(statement: Statement, judge: Any, out: Any) -> bool:
-    """Indices of a sort that is not stable: among equal elements any order is right."""
-    if statement.op not in ("sort", "argsort", "topk") or out._data.dtype.kind == "f":
-        return False
-    values = judge.values[next(statement.refs())]
-    return bool(np.unique(values).size != values.size)
 
 
 def judge_value(judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False) -> None:
@@ -223,8 +228,7 @@ def add_write_node(judge: Any, index: int, statement: Statement, target: str) ->
 
 
 def _casts(statement: Statement, scope: Scope, state: TensorState) -> bool:
-    operands = [scope.leaves[n] for n in statement.refs() if n in scope.leaves]
-    return any(o.dtype.category == FLOAT and o.dtype.name != state.dtype for o in operands)
+    return any(leaf.dtype.category == FLOAT and leaf.dtype.name != state.dtype for _, leaf in scope.leaves)
 
 
 def _functional_write(
@@ -260,7 +264,7 @@ def add_rebuilt_views(judge: Any, index: int, statement: Statement) -> None:
         if slot == judge.slots.get(name) or name in statement.out or name not in states:
             continue
         base = states[name].base
-        if base is None or states[name].is_leaf:
+        if base is None or states[name].is_leaf or (base in states and states[base].requires_grad is False):
             continue
         if base not in judge.new_slots or base not in judge.now:
             judge.unknown.add(slot)

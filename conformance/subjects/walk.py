@@ -61,8 +61,10 @@ _NEVER_SEEN: tuple[Any, int, int] = (None, 0, 0)
 
 
 def shown(t: Any) -> tuple[Any, ...]:
-    """What a tensor shows through torch's API: requires_grad, is_leaf, grad_fn's class, output_nr, retains_grad, is_inference, version (0 for
-    inference tensors, which do not track it)."""
+    """What a tensor shows through torch's API: requires_grad, is_leaf, grad_fn's class, output_nr, retains_grad, is_inference, version.
+
+    The version is 0 for inference tensors, which do not track it.
+    """
     inference = t.is_inference()
     version = 0 if inference else t._version
     try:

@@ -264,6 +264,63 @@ def test_a_gradient_is_the_fault_of_the_op_that_sent_it(name: str, op: str) -> N
     assert told(CHAIN, arrival(3, name, double)) == (op, "grad", f"{name}@0", 3)
 
 
+#: gradient of t0: what it is by IEEE arithmetic, what else is right, and what is not
+ZERO_TIMES_INFINITE = {
+    "an infinity through a zero slope": (
+        [leaf("t0", [0.0, 0.0]), do("call", "prod", "@t0", out="t1"), do("call", "rsqrt", "@t1", out="t2")], [0.0, 1.0, np.inf],
+    ),
+    "a zero through a slope that is none": (
+        [leaf("t0", 0.0), do("call", "acosh", "@t0", out="t1"), do("call", "sgn", "@t1", out="t2")], [0.0, 1.0],
+    ),
+    "an infinity, and one through a zero slope": (
+        [leaf("t0", [0.0, 0.0]), do("call", "cumprod", "@t0", 0, out="t1"), do("call", "reciprocal", "@t1", out="t3"),
+         do("call", "sum", "@t3", out="t2")], [-np.inf, 0.0, np.inf],
+    ),
+    "a NaN through a slope that is not zero": (
+        [leaf("t0", 1.0), do("call", "exp", "@t0", out="t1"), do("call", "mul", "@t1", float("nan"), out="t2")], [np.nan, 0.0, 1.0],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ZERO_TIMES_INFINITE)
+def test_zero_times_something_not_finite_is_nothing_or_nan_and_no_number(name: str) -> None:
+    statements, (right, *wrong) = ZERO_TIMES_INFINITE[name]
+    program = write(*statements, do("backward", "", "@t2"))
+
+    def shows(number: float) -> Tamper:
+        def change(array: Any) -> Any:
+            array.reshape(-1)[0] = number
+            return array
+
+        return arrival(len(statements), "t0", change)
+
+    def told_here(number: float) -> bool:
+        return any(d.key.facet == "grad" for d in verdict(program, shows(number)).divergences)
+
+    assert not told_here(np.nan) and not told_here(right)
+    assert all(told_here(number) for number in wrong)
+
+
+def test_an_unstable_sort_may_choose_any_order_of_equal_elements_and_its_gradient_follows() -> None:
+    program = write(leaf("t0", [2.0, 1.0, 1.0]), do("call", "sort", "@t0", out=("t1", "t2")), do("backward", "", "@t1", gradient="@t1"))
+
+    def chooses(order: list[int], gradient: list[float]) -> Tamper:
+        def tamper(seen: list[Observation]) -> None:
+            value(1, "t2", lambda indices: np.array(order))(seen)
+            arrival(2, "t0", lambda g: np.array(gradient, g.dtype))(seen)
+            arrival(2, "t1", lambda g: np.array([10.0, 20.0, 30.0], g.dtype))(seen)
+
+        return tamper
+
+    def facets(order: list[int], gradient: list[float]) -> set[tuple[str, str, str]]:
+        return {(d.key.op, d.key.facet, d.tensor) for d in verdict(program, chooses(order, gradient)).divergences}
+
+    assert ("sort", "grad", "t0@0") not in facets([2, 1, 0], [30.0, 20.0, 10.0])
+    assert ("sort", "grad", "t0@0") in facets([2, 1, 0], [30.0, 10.0, 20.0])
+    assert ("sort", "value", "t2") in facets([1, 1, 0], [30.0, 10.0, 20.0])
+    assert ("sort", "value", "t2") in facets([0, 1, 2], [10.0, 20.0, 30.0])
+
+
 def test_a_gradient_within_its_allowance_is_right_and_one_beyond_is_not() -> None:
     """What arrives at t0 is exp's result times one; so is ``.grad``, which must be what arrived, bit for bit."""
 
@@ -275,9 +332,16 @@ def test_a_gradient_within_its_allowance_is_right_and_one_beyond_is_not() -> Non
 
 def test_a_gradient_that_never_came_is_missing() -> None:
     def lose(seen: list[Observation]) -> None:
-        seen[3].arrivals = [a for a in seen[3].arrivals if a.name != "t1"]
+        seen[3].arrivals = [a for a in seen[3].arrivals if a.name not in ("t0", "t1")]
 
     assert told(CHAIN, lose) == ("sum", "grad", "t1@0", 3)
+
+
+def test_where_a_gradient_went_through_and_only_its_hook_kept_silent_the_hook_is_at_fault() -> None:
+    def lose(seen: list[Observation]) -> None:
+        seen[3].arrivals = [a for a in seen[3].arrivals if a.name != "t1"]
+
+    assert told(CHAIN, lose) == ("hook", "grad", "t1@0", 3)
 
 
 def test_a_gradient_that_came_where_none_was_sent_is_one_too_many() -> None:
@@ -572,14 +636,16 @@ def test_the_reference_against_itself_shows_no_divergence(part: int) -> None:
 
 
 def an_output(program: Program, seen: list[Observation]) -> tuple[int, str] | None:
-    """The last statement of an op with a float output that is finite, and that output."""
+    """The last statement of an op with a float output whose squares are finite, and that output: where they are not, a kernel may overflow
+    on the way, so nothing is told.
+    """
     for index in range(len(program) - 1, -1, -1):
         s = program.statements[index]
         if s.kind not in ("call", "method", "operator", "getitem") or s.op in UNPREDICTABLE or seen[index].raised:
             continue
         for name in s.out:
             bits = seen[index].values.get(name)
-            if bits is not None and bits.size and bits.dtype in (np.float32, np.float64) and np.isfinite(bits).all():
+            if bits is not None and bits.size and bits.dtype in (np.float32, np.float64) and np.isfinite(bits**2).all():
                 return index, name
     return None
 
