@@ -48,7 +48,7 @@ def judge_backward(judge: Any, index: int, statement: Statement, observation: Ob
     judge.opaque |= judge.next_opaque  # from the next backward on
     if statement.kind == "grad":
         _judge_captured(judge, index, statement, arrived)
-    _judge_accumulation(judge, index, statement, arrived)
+    _judge_accumulation(judge, index, statement, arrived, raised=observation.raised is not None)
 
 
 def _accumulates_into_what_flows(judge: Any, statement: Statement) -> bool:
@@ -295,7 +295,8 @@ def _total(contributions: list[tuple[Node | None, Any]]) -> tuple[np.ndarray, np
 # --- what accumulates, what grad returns --------------------------------------------------------------------------------------
 
 
-def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]]) -> None:
+def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: dict[Slot, tuple[int, Arrival]], raised: bool) -> None:
+    """``.grad`` against what it held plus what arrived. Of a backward that raised, it is not said which gradients it had added before."""
     inputs = statement.keyword("inputs")
     chosen = None if inputs is None else {judge.slots.get(r.name) for r in inputs if isinstance(r, Ref)}
     if statement.kind == "grad":  # only what retains its gradient keeps it
@@ -326,6 +327,8 @@ def _judge_accumulation(judge: Any, index: int, statement: Statement, arrived: d
                 judge.diverge(index, "backward", "accumulation", name, changed(before, after, "nothing arrived for it"))
             continue
         assert found is not None
+        if raised and before is not None and before.tobytes() == after.tobytes():
+            continue
         _judge_sum(judge, index, name, before, found[1], after, state, written)
     if written:
         local.judge_aliases(judge, index, statement, written)

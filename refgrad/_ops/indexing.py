@@ -1175,4 +1175,4 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     if not input.ndim:
         return values, indices
     first = _along(dim, slice(k))
-    return np.ascontiguousarray(values[first]), np.ascontiguousarray(indices[first])
+    return values[first].copy(), indices[first].copy()  # also of no element, whose memory would be all that was sorted

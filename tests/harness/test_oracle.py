@@ -301,6 +301,11 @@ def test_zero_times_something_not_finite_is_nothing_or_nan_and_no_number(name: s
     assert all(told_here(number) for number in wrong)
 
 
+def test_a_backward_that_raises_at_an_inference_gradient_may_leave_it_as_it_was() -> None:
+    program = write(leaf("t0", 1.0), do("enter", "inference_mode"), do("backward", "", "@t0"), do("exit"), do("backward", "", "@t0"))
+    assert verdict(program).divergences == []
+
+
 def test_an_unstable_sort_may_choose_any_order_of_equal_elements_and_its_gradient_follows() -> None:
     program = write(leaf("t0", [2.0, 1.0, 1.0]), do("call", "sort", "@t0", out=("t1", "t2")), do("backward", "", "@t1", gradient="@t1"))
 
