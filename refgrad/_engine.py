@@ -272,6 +272,8 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
         if needed is not None and not _runs(task, node, grads):
             continue
         if node.__class__ is AccumulateGrad:
+            if grads[0] is not None and node.variable._node is not None:
+                raise error("leaf_in_graph")
             if grads[0] is not None and node.variable._rg:
                 gradient = grads.pop()
                 accumulate(node.variable, gradient, task.create_graph)

@@ -32,6 +32,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you "
         "need to backward through the graph a second time or if you need to access saved tensors after calling backward.",
     ),
+    "leaf_in_graph": (RuntimeError, "leaf variable has been moved into the graph interior"),
     "no_derivative": (RuntimeError, "derivative for aten::{op} is not implemented"),
     "no_grad_fn": (RuntimeError, "element {place} of tensors does not require grad and does not have a grad_fn"),
     "implicit_scalar": (RuntimeError, "grad can be implicitly created only for scalar outputs"),

@@ -249,7 +249,7 @@ def _absolute(entry: Any, place: int, value: Any) -> Any:
     if place not in entry.tensor_places or value is None:
         return value
     if isinstance(value, list):
-        return [np.abs(v) for v in value]
+        return [_absolute(entry, place, v) for v in value]
     return np.abs(value) if value.dtype.kind == "f" else value
 
 
@@ -282,10 +282,7 @@ def _linear_argument(entry: Any, place: int, value: Any, radius: Any) -> Any:
     if entry.params[place] not in entry.vjp:
         return value
     if isinstance(value, list):
-        return [
-            np.zeros(v.shape, v.dtype) if r is None else np.broadcast_to(r, v.shape).astype(v.dtype)
-            for v, r in zip(value, radius, strict=True)
-        ]
+        return [_linear_argument(entry, place, v, r) for v, r in zip(value, radius, strict=True)]
     if isinstance(value, np.ndarray):
         return np.zeros(value.shape, value.dtype) if radius is None else np.broadcast_to(radius, value.shape).astype(value.dtype)
     return value

@@ -13,7 +13,7 @@ from conformance.divergence import Evidence
 from conformance.observation import Arrival, Observation
 from conformance.oracle import local
 from conformance.oracle.exactly import Node, Slot
-from conformance.oracle.interval import changed, compare, evidence, premature_overflow
+from conformance.oracle.interval import Comparison, changed, compare, evidence, premature_overflow
 from conformance.oracle.undefined import settle
 from conformance.program import Ref, Statement
 from conformance.subjects.walk import NO_DERIVATIVE
@@ -174,6 +174,8 @@ def _vjp_node(
         slot = judge.same_edge.get(slot, slot)
         if slot in arrived and contribution._rg:
             outs.append((("@", index, arrived[slot][0]), contribution))
+    if len(outs) > 1:  # a formula may make one gradient of another, whose hook then sees that flow, too
+        judge.next_opaque.update(slot for slot, _ in outs)
     return Node(node.statement, node.op, leaves, outs) if outs else None
 
 
@@ -255,8 +257,10 @@ def _judge_opaque(judge: Any, index: int, slot: Slot, contributions: list[tuple[
     mid, radius = _total(contributions)
     got = found[1].value
     if mid.shape == got.shape and np.isfinite(mid).all() and np.isfinite(radius).all():
-        bad = np.asarray(~np.isfinite(got.astype(mid.dtype)))
-        if bad.any():
+        comparison = Comparison(np.asarray(~np.isfinite(got.astype(mid.dtype))), 0, got.size)
+        operands = [leaf._data for node, _ in contributions if node is not None for _, leaf in (*node.leaves, *node.outs)]
+        bad = premature_overflow(comparison, mid, got, operands).bad
+        if bad is not None and bad.any():
             reason = "the op's formula on the gradient that arrived at its output"
             judge.diverge(
                 index, _guilty(contributions), "grad", f"{slot[0]}@{slot[1]}", evidence(mid, radius, got, bad, reason), order=found[1].order

@@ -61,7 +61,7 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         judge.unknown_outs(statement)  # it reads memory beyond its operand, which a ball does not have
         return
     outs = as_tuple(evaluate(statement, scope))
-    hidden = False  # whether something that the gradient depends on shows nowhere
+    hidden = False  # whether something that the gradient depends on is not seen
     if ties.tied(judge, statement):
         followed = ties.follow(judge, statement, outs, scope.leaves[0][1])
         outs, hidden = followed or outs, followed is None
@@ -73,7 +73,7 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         got = judge.new_values.get(name)
         if got is None or not isinstance(out, Tensor):
             continue
-        judge_value(judge, index, statement, name, out, got, signed)
+        hidden |= judge_value(judge, index, statement, name, out, got, signed)
         if name not in judge.new_slots:
             continue
         if judge.new_slots[name] not in known:  # otherwise the op returned its input: one gradient edge under two names
@@ -84,18 +84,22 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         judge.nodes.append(Node(index, op_name(statement), scope.used(), node_outs))
 
 
-def judge_value(judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False) -> None:
+def judge_value(judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False) -> bool:
+    """Whether something on the way to the value overflowed, as it may: the gradient's formula then uses what is not seen."""
     mid, radius = out._data, (out._exact[1] if out._exact is not None else None)
     if mid.shape != got.shape:
-        return  # the state facets say so
-    comparison = compare(mid, radius, got, signed)
+        return False  # the state facets say so
+    comparison, overflowed = compare(mid, radius, got, signed), False
     if comparison.bad is not None and _has_intermediates(statement):
+        before = comparison.inconclusive
         comparison = premature_overflow(comparison, mid, got, [judge.values[n] for n in statement.refs() if n in judge.values])
+        overflowed = comparison.inconclusive > before
     judge.count(op_name(statement), name, "value", comparison, mid, got)
     if comparison.bad is not None:
         entry = TABLE.get(statement.op)
         reason = (entry.reason or "default allowance of its kind") if entry is not None else "a copy"
         judge.diverge(index, op_name(statement), "value", name, evidence(mid, radius, got, comparison.bad, reason), order=0)
+    return overflowed
 
 
 def _has_intermediates(statement: Statement) -> bool:

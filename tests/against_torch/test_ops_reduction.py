@@ -221,3 +221,11 @@ def test_the_form_in_place_agrees():
 def _written(x):
     """Balls are not written to: their form in place is the other one."""
     return "" if isinstance(x, ExactTensor) else "_"
+
+
+@pytest.mark.parametrize("name", ["cumsum", "cumprod", "sum"])
+def test_many_equal_terms_whose_roundings_go_one_way_agree(name):
+    """2049 additions of 1/2049, one after the other, err by up to 2048 roundings."""
+    for dtype in ("float32", "float64"):
+        x = np.full(2049, 1 / 2049 if name != "cumprod" else 1.0001, dtype)
+        assert_same(lambda t, x: getattr(t, name)(x, 0), x, label=f"{name} {dtype}")

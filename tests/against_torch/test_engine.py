@@ -1,0 +1,101 @@
+"""What the engine does to leaves, hooks, ``.grad`` and versions: the same lines on torch and on refgrad tell the same."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import refgrad
+
+#: what a case tells: numbers, texts, classes of nodes
+Told = Iterator[Any]
+
+
+def leaf_moved_into_the_graph(lib: Any) -> Told:
+    x = lib.tensor([2.0], requires_grad=True)
+    y = x.floor()
+    x.requires_grad_(False)
+    x.add_(y)
+    yield type(x.grad_fn).__name__
+    x.backward()
+
+
+def gradient_of_inference_mode(lib: Any) -> Told:
+    x = lib.tensor(0.0, requires_grad=True)
+    with lib.inference_mode():
+        x.backward()
+    yield x.grad.is_inference(), x.grad.item()
+    x.backward()
+
+
+def hook_on_a_leaf_that_became_a_result(lib: Any) -> Told:
+    x = lib.tensor([1.0], requires_grad=True)
+    seen: list[Any] = []
+    x.requires_grad_(False)
+    x.mul_(lib.tensor([3.0], requires_grad=True))
+    x.register_hook(lambda g: seen.append(g.tolist()))
+    x.backward()
+    yield seen
+
+
+def view_of_a_leaf_that_stopped_requiring_grad(lib: Any) -> Told:
+    x = lib.tensor(1.0, requires_grad=True)
+    view = x.unfold(0, 1, 1)
+    x.requires_grad_(False)
+    x.sinc_()
+    yield view.requires_grad, type(view.grad_fn).__name__, view.grad_fn.next_functions[0][0]
+    view.backward()
+    yield x.grad
+
+
+def gradient_of_another_dtype(lib: Any) -> Told:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    x.backward(gradient=lib.tensor([0.1, 0.2], dtype=lib.float64))
+    yield str(x.grad.dtype).split(".")[-1], x.grad.tolist()
+
+
+def integers_divided_by_zero(lib: Any) -> Told:
+    zero = lib.tensor(0)
+    for op in ("floor_divide", "remainder", "fmod"):
+        yield getattr(lib, op)(lib.zeros((0,), dtype=lib.int64), zero).tolist()
+    yield lib.div(lib.zeros((2, 0), dtype=lib.int64), 0, rounding_mode="trunc").tolist()
+    lib.remainder(lib.ones((1,), dtype=lib.int64), zero)
+
+
+def memory_of_a_result_without_elements(lib: Any) -> Told:
+    x = lib.tensor([1.0, 2.0, 3.0])
+    for part in (x[0:0], x[0:0].contiguous()):
+        yield lib.as_strided(part, (1,), (1,)).tolist()
+    lib.as_strided(lib.topk(x, 0, 0)[0], (1,), (1,))
+
+
+CASES = [
+    leaf_moved_into_the_graph,
+    gradient_of_inference_mode,
+    hook_on_a_leaf_that_became_a_result,
+    view_of_a_leaf_that_stopped_requiring_grad,
+    gradient_of_another_dtype,
+    integers_divided_by_zero,
+    memory_of_a_result_without_elements,
+]
+
+
+def told(case: Callable[[Any], Told], lib: Any) -> list[Any]:
+    """What the case yields, and the error that ends it."""
+    found: list[Any] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for item in case(lib):
+                found.append(item)
+        except Exception as error:
+            return [*found, type(error).__name__, str(error)]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_the_same_lines_tell_the_same(case: Callable[[Any], Told]) -> None:
+    expected = told(case, torch)
+    assert expected and told(case, refgrad) == expected
