@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -297,7 +298,7 @@ _FMOD = {
     "refuses": _divisors("fmod_cpu"),
     "ulps": 0.0,
     "reason": "IEEE's remainder is exact; where an operand is not exact, the result jumps by a divisor",
-    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal, 0.0),
+    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal, 0.0, np.trunc),
 }
 _REMAINDER = {
     "direct": True,
@@ -305,21 +306,24 @@ _REMAINDER = {
     "refuses": _divisors("remainder_cpu"),
     "ulps": 1.0,
     "reason": "fmod is exact; adding the divisor rounds once; where an operand is not exact, the result jumps by a divisor",
-    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal),
+    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal, 1.0, np.floor),
 }
 
 
-def _jump_radius(arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype, k: float = 1.0) -> Any:
-    """The remainder of balls: the quotient times the divisor's radius, and a whole divisor where the quotient's ball holds an integer."""
+def _jump_radius(
+    arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype, k: float, whole: Callable[..., Any]
+) -> Any:
+    """The remainder of balls: the divisor's radius as often as the divisor goes into the input, and a whole divisor where the quotient's
+    ball holds an integer.
+    """
     own = own_radius(k, results[0], nominal)
     if radii[0] is None and radii[1] is None:
         return own
     input, other = (np.asarray(a, np.float64) for a in arguments[:2])
     first, second = (0.0 if r is None else r for r in radii[:2])
     quotient = input / other
-    carried = first + np.abs(quotient) * second
-    jumps = np.abs(quotient - np.rint(quotient)) <= carried / np.abs(other)
-    return own + carried + np.where(jumps, np.abs(other), 0.0)
+    jumps = np.abs(quotient - np.rint(quotient)) <= (first + np.abs(quotient) * second) / np.abs(other)
+    return own + first + np.abs(whole(quotient)) * second + np.where(jumps, np.abs(other) + second, 0.0)
 
 
 @op(**_FMOD, number_only=("other",), vjp=dict(input=lambda grad: grad))
