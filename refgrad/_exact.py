@@ -223,6 +223,8 @@ def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.
     else:
         scale = result
     scale = np.asarray(scale, np.float64)
+    if entry.scale is None and entry.error == "elementwise":
+        scale = np.where(np.isinf(scale), 0.0, scale)  # to be infinite takes no rounding, so nothing else is right there
     if entry.error in ("linear", "bilinear"):  # partial sums as large as this may have overflowed
         scale = _with_overflow(entry, arguments, scale, nominal)
     if isinstance(k, float) and k == 1.0 and entry.direct and not carried:

@@ -369,7 +369,8 @@ def _remainder_tensor(input, other):
 
 def _power(input: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     if input.dtype.kind == "f":
-        return np.power(input, exponent)
+        rooted = (exponent == 0.5) & ((input == 0) | np.isneginf(input))  # of which numpy takes the square root: -0 and nan
+        return np.power(np.where(rooted, np.abs(input), input), exponent)
     if input.dtype.kind == "b":
         return input | ~exponent
     raised = np.power(input, np.maximum(exponent, 0))
@@ -407,15 +408,15 @@ def _pow_input(grad, input, exponent):
 
 
 def _pow_exponent(grad, input, exponent, result):
-    """grad · result · log(input), and 0 where 0 is raised to a power that is not negative."""
+    """grad · result · log(input), where 0 raised to a power that is not negative has the slope 0."""
     if isinstance(input, (int, float)):
         if input != 0:
             return grad * (result * math.log(input) if input > 0 else result * math.nan)
         flat = exponent >= 0
-        return where(flat, 0, grad) * where(flat, 0, result * -math.inf)
+        return grad * where(flat, 0, where(flat, 0, result) * -math.inf)
     flat = (input == 0).logical_and(exponent >= 0)
     base = to(where(flat, 1, input), result.dtype)
-    return where(flat, 0, grad) * where(flat, 0, result * base.log())
+    return grad * where(flat, 0, result * base.log())
 
 
 @op(
@@ -566,7 +567,7 @@ def _xlogy_tensor(input, other):
 
 def _copysign_input(grad, input, result):
     at_zero = input == 0
-    return where(at_zero, 0, grad) * where(at_zero, 0, result / where(at_zero, 1, input))
+    return grad * where(at_zero, 0, result / where(at_zero, 1, input))
 
 
 _COPYSIGN = {**SELECTION, "promote": "float", "inplace": True}
