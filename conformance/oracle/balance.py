@@ -81,6 +81,8 @@ def _expected(
     made = []
     for node in reversed(judge.nodes):  # whatever used an out stands later in the list, so its contribution is there already
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
+        if _untold(judge, node, arrived):
+            judge.unknown.update(slot for slot, _ in node.leaves)
         if all(f is None for f in here):
             continue
         if any(f is not None and not every(np.isfinite(f._data)) for f in here):
@@ -119,6 +121,12 @@ def _flow(judge: Any, slot: Slot, flows: dict[Slot, Any], expected: dict[Slot, l
     made = ball(np.zeros(0), expected[slot][0][1].dtype, requires_grad=False)
     made._data, made._exact = mid, (made._exact[0], radius)
     return made
+
+
+def _untold(judge: Any, node: Node, arrived: dict[Slot, tuple[int, Arrival]]) -> bool:
+    """Whether something arrived at an opaque out of which it cannot be said what: elsewhere what arrived is seen, here it is reckoned."""
+    outs = {judge.same_edge.get(slot, slot) for slot, _ in node.outs}
+    return not outs.isdisjoint(judge.opaque & judge.unknown & arrived.keys())
 
 
 def _vjp_node(

@@ -360,6 +360,19 @@ def test_a_second_derivative_is_the_fault_of_the_op_that_was_derived_and_of_its_
     assert found is not None and (found.key.op, found.key.facet, found.tensor, found.statement) == ("pow", "grad", "t0@0", 5)
 
 
+def test_a_result_that_is_also_the_incoming_gradient_is_no_second_derivative_that_could_be_told() -> None:
+    """Its own share flows to the op's inputs too, and is not seen apart."""
+    program = write(
+        leaf("t0", [0.9, 0.4]),
+        do("call", "binary_cross_entropy", "@t0", "@t0", out="t1", reduction="none"),
+        do("call", "flip", "@t1", (0,), out="t2"),
+        do("grad", "", "@t2", "@t0", out="t3", grad_outputs="@t2", create_graph=True),
+        do("call", "sum", "@t3", out="t4"),
+        do("backward", "", "@t4"),
+    )
+    assert verdict(program).divergences == []
+
+
 def test_what_grad_returns_is_what_arrived() -> None:
     program = write(*CHAIN.statements[:3], do("grad", "", "@t2", "@t0", out="g"))
     assert told(program, value(3, "g", by_ulps(1))) == ("grad", "grad", "g", 3)
