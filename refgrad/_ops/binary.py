@@ -14,7 +14,7 @@ from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.structure import to
-from refgrad._ops.unary import SELECTION, _mul_number, masked, vendor, where, zeros_like
+from refgrad._ops.unary import SELECTION, _mul_number, masked, undecided_truth, vendor, where, zeros_like
 from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
 
@@ -779,16 +779,16 @@ def bitwise_xor(input, other):
     return np.bitwise_xor(input, other)
 
 
-@op(promote="bool", inplace=True, **_OTHER)
+@op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)
 def logical_and(input, other):
     return np.logical_and(input, other)
 
 
-@op(promote="bool", inplace=True, **_OTHER)
+@op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)
 def logical_or(input, other):
     return np.logical_or(input, other)
 
 
-@op(promote="bool", inplace=True, **_OTHER)
+@op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)
 def logical_xor(input, other):
     return np.logical_xor(input, other)

@@ -360,6 +360,22 @@ def test_a_second_derivative_is_the_fault_of_the_op_that_was_derived_and_of_its_
     assert found is not None and (found.key.op, found.key.facet, found.tensor, found.statement) == ("pow", "grad", "t0@0", 5)
 
 
+@pytest.mark.parametrize(("op", "limit"), [("huber_loss", "delta"), ("smooth_l1_loss", "beta")])
+def test_where_a_rounding_decides_the_side_of_a_kink_either_slope_is_right(op: str, limit: str) -> None:
+    """0.998 is the distance, 1 when rounded to bfloat16."""
+    for at, wrong in ((1.0, []), (2.0, [0.0])):
+        program = write(
+            leaf("t0", -0.617, "bfloat16"),
+            tensor("t1", 0.38, dtype="bfloat16"),
+            do("call", op, "@t0", "@t1", out="t2", **{limit: at}),
+            do("grad", "", "@t2", "@t0", out="t3", create_graph=True),
+            do("backward", "", "@t3"),
+        )
+        for slope in (0.0, 0.5 if (limit, at) == ("beta", 2.0) else 1.0):
+            found = verdict(program, arrival(4, "t0", lambda array, slope=slope: np.full_like(array, slope))).divergences
+            assert any(d.key.facet == "grad" for d in found) == (slope in wrong), (at, slope)
+
+
 def test_a_result_that_is_also_the_incoming_gradient_is_no_second_derivative_that_could_be_told() -> None:
     """Its own share flows to the op's inputs too, and is not seen apart."""
     program = write(
