@@ -9,6 +9,9 @@ with a unit roundoff at least 2^11 times smaller; that is covered by the factor 
 
 So the same run of the same formulas gives the exact value and the allowance; where a formula uses a rounded result (tanh, softmax), the
 ball of that result holds both the subject's rounded one and the true one.
+
+Where balls that are compared overlap, a rounding decides, and either answer is right: the truth value is a ball of radius 1 then. What
+chooses by it (where, masked_fill) holds both alternatives.
 """
 
 from __future__ import annotations
@@ -105,6 +108,8 @@ def _radius_of(value: Any) -> Any:
     if not isinstance(value, Tensor) or value._exact is None:
         return None
     nominal, radius = value._exact
+    if nominal.category != FLOAT:
+        return radius
     size = np.abs(value._data)
     if not every(size <= nominal.largest):
         # a correct implementation has overflowed here: what follows from it says nothing
@@ -153,9 +158,11 @@ def _recorded(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> Any:
 
 def _wrap(array: np.ndarray, radius: Any, nominal: _dtypes.dtype) -> Tensor:
     if array.dtype.kind in "biu":
-        plain = Tensor.__new__(Tensor)
-        plain._data = array
-        return plain
+        if radius is None or not np.any(radius):
+            plain = Tensor.__new__(Tensor)
+            plain._data = array
+            return plain
+        nominal = _dtypes.bool_
     out = ExactTensor.__new__(ExactTensor)
     out._data = array
     out._exact = (nominal, radius)
@@ -167,19 +174,55 @@ def _wrap(array: np.ndarray, radius: Any, nominal: _dtypes.dtype) -> Tensor:
 
 def _radii(entry: Any, bound: tuple[Any, ...], arguments: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype) -> list[Any]:
     """Per output: what the operands' radii become, plus what this op's own rounding adds."""
-    floats = [r.dtype.kind == "f" for r in results]
-    if not any(floats) or not _WITH_RADII.on:
+    if not _WITH_RADII.on:
         return [None] * len(results)
     radii = [_radius_of(bound[p]) for p in range(len(bound))]
+    if entry.undecided is not None:
+        return [np.asarray(entry.undecided(arguments, radii), np.float64)] if any(map(_any_radius, radii)) else [None]
+    if not any(r.dtype.kind == "f" for r in results):
+        return [None] * len(results)
     if nominal.category == FLOAT and nominal.itemsize == 2 and entry.promote in ("common", "float"):
         for p in entry.promoted_places:
             radii[p] = _sum(radii[p], _number_radius(bound[p], arguments[p], nominal))
-    carried = any(_any_radius(r) for r in radii)
+    found = _decided_radii(entry, bound, arguments, radii, results, nominal)
+    for p in entry.tensor_places:
+        if bound[p].__class__ is ExactTensor and bound[p].dtype is _dtypes.bool_:
+            found = _either(entry, bound, arguments, radii, results, nominal, p, found)
+    return found
+
+
+def _decided_radii(
+    entry: Any, bound: tuple[Any, ...], arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype
+) -> list[Any]:
+    """With truth values as they are."""
     if entry.radius is not None:
         return _as_list(entry.radius(arguments, radii, results, nominal), len(results))
+    carried = any(_any_radius(r) for r in radii)
     propagated = _propagate(entry, bound, arguments, radii, results, nominal) if carried else [None] * len(results)
-    own = [_own(entry, arguments, r, nominal, carried) if f else None for r, f in zip(results, floats, strict=True)]
+    own = [_own(entry, arguments, r, nominal, carried) if r.dtype.kind == "f" else None for r in results]
     return [_sum(p, o) for p, o in zip(propagated, own, strict=True)]
+
+
+def _either(
+    entry: Any,
+    bound: tuple[Any, ...],
+    arguments: list[Any],
+    radii: list[Any],
+    results: list[np.ndarray],
+    nominal: _dtypes.dtype,
+    place: int,
+    found: list[Any],
+) -> list[Any]:
+    """Radii that reach the result with the other answer, where the truth value at ``place`` is undecided."""
+    other, flipped = list(arguments), list(bound)
+    other[place] = arguments[place] ^ (radii[place] > 0)
+    flipped[place] = _wrap(other[place], None, nominal)
+    (result,) = results
+    alternative = np.asarray(_apply(entry, other))
+    (radius,) = _decided_radii(entry, tuple(flipped), other, radii, [alternative], nominal)
+    moved = np.where(alternative == result, 0.0, np.abs(alternative - result))
+    widest = np.maximum(0.0 if found[0] is None else found[0], 0.0 if radius is None else radius)
+    return [widest + np.where(np.isnan(moved), np.inf, moved)]
 
 
 def _number_radius(value: Any, wide: Any, nominal: _dtypes.dtype) -> Any:
@@ -223,6 +266,8 @@ def _own(entry: Any, arguments: list[Any], result: np.ndarray, nominal: _dtypes.
     else:
         scale = result
     scale = np.asarray(scale, np.float64)
+    if entry.scale is None and entry.error == "elementwise":
+        scale = np.where(np.isinf(scale), 0.0, scale)  # to be infinite takes no rounding, so nothing else is right there
     if entry.error in ("linear", "bilinear"):  # partial sums as large as this may have overflowed
         scale = _with_overflow(entry, arguments, scale, nominal)
     if isinstance(k, float) and k == 1.0 and entry.direct and not carried:
@@ -275,6 +320,8 @@ def _propagate(
         mixed = [_linear_argument(entry, p, arguments[p], radii[p]) for p in range(len(arguments))]
         out = _apply(entry, mixed)
         return [np.abs(r) if r.dtype.kind == "f" else None for r in (out if several else [np.asarray(out)])]
+    if entry.moves is not None:
+        return [entry.moves(arguments[0], radii[0], results[0])]
     return [_elementwise(entry, bound, radii, results[0], nominal)]
 
 

@@ -92,6 +92,10 @@ class Op:
         self.differentiated: bool = options.pop("differentiated", False)
         self.checks_overlap: bool = options.pop("checks_overlap", True)  # an in-place form refuses memory that overlaps itself
         self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
+        self.moves: Any = options.pop(
+            "moves", None
+        )  # (argument, radius, result) -> how far the result moves, where that is no small radius
+        self.undecided: Any = options.pop("undecided", None)  # (arguments, radii) -> where the truth of balls may be either
         self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be
         self.number_only: tuple[str, ...] = options.pop("number_only", ())  # tensor names that this overload takes as Python numbers only
         self.tensor_only: tuple[str, ...] = options.pop("tensor_only", ())
@@ -173,7 +177,8 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     error: ``elementwise`` (radii through the vjp), ``linear`` and ``bilinear`` (radii through the op itself; the rounding is relative to
     the op applied to absolute values), ``exact`` (no rounding: views, selections). ulps: roundings k in units of u, a number or a function
     of forward's arguments. scale: the magnitude the rounding is relative to, a function of forward's arguments. accumulates: float16 and
-    bfloat16 accumulate in float32. radius: (arguments, radii, results, nominal dtype) -> radius, where none of these fits. reason: why the
+    bfloat16 accumulate in float32. radius: (arguments, radii, results, nominal dtype) -> radius, where none of these fits. moves: how far
+    a function of one argument moves over a ball of any radius. undecided: where a comparison of balls may go either way. reason: why the
     allowance is what it is, with its source. Raises TypeError for an unknown option.
     """
 

@@ -105,15 +105,16 @@ def _expected(
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
         if any(f is None and slot in judge.opaque and slot in flows for f, (slot, _) in zip(here, node.outs, strict=True)):
             judge.unknown.update(slot for slot, _ in node.leaves)  # something flowed, and what it was cannot be said
+        if _untold(judge, node, arrived):
+            judge.unknown.update(slot for slot, _ in node.leaves)
         if all(f is None for f in here):
             _judge_unseen(judge, index, node, expected, arrived)
             continue
         if any(f is not None and not every(np.isfinite(f._data)) for f in here):
             judge.wild.add(node.statement)
-        origin = next(
-            (_guilty(expected[s]) for s in (judge.same_edge.get(o, o) for o, _ in node.outs) if s in judge.opaque and s in expected), None
-        )
-        # nothing was judged where the flow is opaque: what made it is to blame
+        # nothing was judged where the flow is opaque: what made it is to blame, unless it was given
+        opaque = [s for s in (judge.same_edge.get(o, o) for o, _ in node.outs) if s in judge.opaque]
+        origin = next((_guilty(expected[s]) for s in opaque if any(n is not None for n, _ in expected.get(s, []))), None)
         named = node if origin is None else replace(node, op=origin)
         try:
             contributions = node.pull(here, create_graph)
@@ -158,6 +159,12 @@ def _flow(judge: Any, slot: Slot, flows: dict[Slot, Any], expected: dict[Slot, l
     made = ball(np.zeros(0), expected[slot][0][1].dtype, requires_grad=False)
     made._data, made._exact = mid, (made._exact[0], radius)
     return made
+
+
+def _untold(judge: Any, node: Node, arrived: dict[Slot, tuple[int, Arrival]]) -> bool:
+    """Whether something arrived at an opaque out of which it cannot be said what: elsewhere what arrived is seen, here it is reckoned."""
+    outs = {judge.same_edge.get(slot, slot) for slot, _ in node.outs}
+    return not outs.isdisjoint(judge.opaque & judge.unknown & arrived.keys())
 
 
 def _vjp_node(

@@ -31,7 +31,10 @@ def compare(mid: np.ndarray, radius: Any, got: np.ndarray, signed_zero: bool = F
     nominal = OF[got.dtype]
     if nominal.category != FLOAT:
         bad = mid != got
-        return Comparison(bad if some(bad) else None, 0, got.size)
+        undecided = 0
+        if radius is not None:  # where a rounding decides, either truth value is right
+            bad, undecided = bad & (radius == 0), int(np.count_nonzero(radius))
+        return Comparison(bad if some(bad) else None, undecided, got.size)
     wide = got.astype(mid.dtype)
     ok = np.abs(wide - mid) <= (0.0 if radius is None else radius)
     inconclusive, right = 0, every(ok)

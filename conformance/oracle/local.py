@@ -84,7 +84,9 @@ def judge_op(judge: Any, index: int, statement: Statement) -> None:
         judge.nodes.append(Node(index, op_name(statement), scope.used(), node_outs))
 
 
-def judge_value(judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False) -> bool:
+def judge_value(
+    judge: Any, index: int, statement: Statement, name: str, out: Any, got: np.ndarray, signed: bool = False, op: str = ""
+) -> bool:
     """Whether something on the way to the value overflowed, as it may: the gradient's formula then uses what is not seen."""
     mid, radius = out._data, (out._exact[1] if out._exact is not None else None)
     if mid.shape != got.shape:
@@ -98,7 +100,7 @@ def judge_value(judge: Any, index: int, statement: Statement, name: str, out: An
     if comparison.bad is not None:
         entry = TABLE.get(statement.op)
         reason = (entry.reason or "default allowance of its kind") if entry is not None else "a copy"
-        judge.diverge(index, op_name(statement), "value", name, evidence(mid, radius, got, comparison.bad, reason), order=0)
+        judge.diverge(index, op or op_name(statement), "value", name, evidence(mid, radius, got, comparison.bad, reason), order=0)
     return overflowed
 
 
@@ -127,9 +129,26 @@ def judge_write(judge: Any, index: int, statement: Statement) -> None:
     region, new = _written(judge, statement, scope, state)
     got = judge.new_values.get(target, judge.values[target])
     expected = scope_full(judge.values[target], region, new, state)
-    judge_value(judge, index, statement, target, expected, got)
+    judge_value(judge, index, statement, target, expected, got, op=_writer(judge, statement))
     judge_aliases(judge, index, statement, {target: got})
     add_write_node(judge, index, statement, target)
+
+
+def _writer(judge: Any, statement: Statement) -> str:
+    """Whose fault a wrong write is: that of writing in place, whatever the op, where memory is read that the write has already changed."""
+    target, *read = statement.refs()
+    state = judge.states[target]
+    entry = TABLE.get(statement.op)
+    elementwise = statement.kind != "setitem" and entry is not None and entry.iterates
+    return "inplace" if any(_clash(state, judge.states[name], elementwise) for name in read if name in judge.states) else op_name(statement)
+
+
+def _clash(written: TensorState, read: TensorState, elementwise: bool) -> bool:
+    """Whether both share memory; an elementwise kernel reads each element before it writes that very one."""
+    if written.alias != read.alias:
+        return False
+    places, others = locations(written), locations(read)
+    return bool(np.isin(others, places).any()) and not (elementwise and np.array_equal(places, others))
 
 
 def _written(judge: Any, statement: Statement, scope: Scope, state: TensorState) -> tuple[np.ndarray | None, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.structure import to
-from refgrad._ops.unary import SELECTION, _mul_number, masked, vendor, where, zeros_like
+from refgrad._ops.unary import SELECTION, _mul_number, masked, undecided_truth, vendor, where, zeros_like
 from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
 
@@ -298,7 +299,7 @@ _FMOD = {
     "refuses": _divisors("fmod_cpu"),
     "ulps": 0.0,
     "reason": "IEEE's remainder is exact; where an operand is not exact, the result jumps by a divisor",
-    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal, 0.0),
+    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal, 0.0, np.trunc),
 }
 _REMAINDER = {
     "direct": True,
@@ -306,21 +307,24 @@ _REMAINDER = {
     "refuses": _divisors("remainder_cpu"),
     "ulps": 1.0,
     "reason": "fmod is exact; adding the divisor rounds once; where an operand is not exact, the result jumps by a divisor",
-    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal),
+    "radius": lambda arguments, radii, results, nominal: _jump_radius(arguments, radii, results, nominal, 1.0, np.floor),
 }
 
 
-def _jump_radius(arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype, k: float = 1.0) -> Any:
-    """The remainder of balls: the quotient times the divisor's radius, and a whole divisor where the quotient's ball holds an integer."""
+def _jump_radius(
+    arguments: list[Any], radii: list[Any], results: list[np.ndarray], nominal: _dtypes.dtype, k: float, whole: Callable[..., Any]
+) -> Any:
+    """The remainder of balls: the divisor's radius as often as the divisor goes into the input, and a whole divisor where the quotient's
+    ball holds an integer.
+    """
     own = own_radius(k, results[0], nominal)
     if radii[0] is None and radii[1] is None:
         return own
     input, other = (np.asarray(a, np.float64) for a in arguments[:2])
     first, second = (0.0 if r is None else r for r in radii[:2])
     quotient = input / other
-    carried = first + np.abs(quotient) * second
-    jumps = np.abs(quotient - np.rint(quotient)) <= carried / np.abs(other)
-    return own + carried + np.where(jumps, np.abs(other), 0.0)
+    jumps = np.abs(quotient - np.rint(quotient)) <= (first + np.abs(quotient) * second) / np.abs(other)
+    return own + first + np.abs(whole(quotient)) * second + np.where(jumps, np.abs(other) + second, 0.0)
 
 
 @op(**_FMOD, number_only=("other",), vjp=dict(input=lambda grad: grad))
@@ -366,7 +370,8 @@ def _remainder_tensor(input, other):
 
 def _power(input: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     if input.dtype.kind == "f":
-        return np.power(input, exponent)
+        rooted = (exponent == 0.5) & ((input == 0) | np.isneginf(input))  # of which numpy takes the square root: -0 and nan
+        return np.power(np.where(rooted, np.abs(input), input), exponent)
     if input.dtype.kind == "b":
         return input | ~exponent
     raised = np.power(input, np.maximum(exponent, 0))
@@ -404,15 +409,15 @@ def _pow_input(grad, input, exponent):
 
 
 def _pow_exponent(grad, input, exponent, result):
-    """grad · result · log(input), and 0 where 0 is raised to a power that is not negative."""
+    """grad · result · log(input), where 0 raised to a power that is not negative has the slope 0."""
     if isinstance(input, (int, float)):
         if input != 0:
             return grad * (result * math.log(input) if input > 0 else result * math.nan)
         flat = exponent >= 0
-        return where(flat, 0, grad) * where(flat, 0, result * -math.inf)
+        return grad * where(flat, 0, where(flat, 0, result) * -math.inf)
     flat = (input == 0).logical_and(exponent >= 0)
     base = to(where(flat, 1, input), result.dtype)
-    return where(flat, 0, grad) * where(flat, 0, result * base.log())
+    return grad * where(flat, 0, result * base.log())
 
 
 @op(
@@ -563,7 +568,7 @@ def _xlogy_tensor(input, other):
 
 def _copysign_input(grad, input, result):
     at_zero = input == 0
-    return where(at_zero, 0, grad) * where(at_zero, 0, result / where(at_zero, 1, input))
+    return grad * where(at_zero, 0, result / where(at_zero, 1, input))
 
 
 _COPYSIGN = {**SELECTION, "promote": "float", "inplace": True}
@@ -775,16 +780,16 @@ def bitwise_xor(input, other):
     return np.bitwise_xor(input, other)
 
 
-@op(promote="bool", inplace=True, **_OTHER)
+@op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)
 def logical_and(input, other):
     return np.logical_and(input, other)
 
 
-@op(promote="bool", inplace=True, **_OTHER)
+@op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)
 def logical_or(input, other):
     return np.logical_or(input, other)
 
 
-@op(promote="bool", inplace=True, **_OTHER)
+@op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)
 def logical_xor(input, other):
     return np.logical_xor(input, other)

@@ -23,9 +23,16 @@ def _zeros(grad):
     return TABLE["zeros_like"].public(grad)
 
 
+def _overlap(arguments, radii):
+    """Where balls touch. What is equal without an error stays so: a difference of numbers is 0 only where they are equal."""
+    reach = sum(r for r in radii if r is not None)
+    return (np.abs(arguments[0] - arguments[1]) <= reach) & (reach > 0)
+
+
 #: a bool has no gradient; written in place into floats, a comparison has one that is zero
-_NUMBER = {"promote": "bool", "inplace": True, "number_only": ("other",), "vjp": {"input": _zeros}}
-_TENSOR = {"promote": "bool", "inplace": True, "tensor_only": ("input", "other"), "node": "1", "vjp": {"input": _zeros, "other": _zeros}}
+_TRUTH = {"promote": "bool", "inplace": True, "undecided": _overlap}
+_NUMBER = {**_TRUTH, "number_only": ("other",), "vjp": {"input": _zeros}}
+_TENSOR = {**_TRUTH, "tensor_only": ("input", "other"), "node": "1", "vjp": {"input": _zeros, "other": _zeros}}
 
 
 def _comparison(symbol, name, compare):

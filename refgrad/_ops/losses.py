@@ -251,7 +251,8 @@ def _smooth_l1_slopes(x: np.ndarray, y: np.ndarray, beta: float) -> tuple[Any, A
 def _near(product, input, target, limit, factor, reduction, shape):
     """The second derivative of both: ``factor`` where the two are nearer than ``limit``."""
     inside = (input - target).abs() < limit
-    return _divided(where(inside, product, 0) * factor, reduction, shape)
+    zero = zeros_like(product)
+    return _divided(product * where(inside, zero + factor, zero), reduction, shape)
 
 
 @op(

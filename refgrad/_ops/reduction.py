@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -331,22 +332,51 @@ def _var(name: str, input: np.ndarray, dim: Any, correction: Any, keepdim: bool)
     return contiguous(squares / input.dtype.type(freedom)), contiguous(mean if keepdim else mean.reshape(np.shape(squares)))
 
 
+def _chain(count: int, nominal: _dtypes.dtype) -> int:
+    """How many elements one running mean takes in. float64 kernels take all of them, one after the other; narrower dtypes only into
+    accumulators in float64, and otherwise in runs as short as those of a sum, whose results are merged.
+    """
+    return count if nominal.itemsize > 4 else min(count, int(sum_ulps(count)) + 1)
+
+
+@cache
+def _welford(n: int) -> tuple[float, float]:
+    """(roundings of a running variance of n elements, roundings that its condition number κ magnifies), to first order.
+
+    With dₖ = xₖ - μₖ₋₁, the sum of squared deviations is M = Σ dₖ²·(k-1)/k, whatever the order. Rounding the k-th mean errs by u·|μₖ|, and
+    k·|μₖ| is at most √k·‖x‖, so the means err by ηₖ <= u·‖x‖·(Σ √j)/k, and by 2u·Σ|dⱼ|/k for the quotient that is added. M errs by
+    Σ |dₖ|·(ηₖ₋₁ + ηₖ), which Cauchy's inequality bounds by √M·√(Σ (ηₖ₋₁ + ηₖ)²·k/(k-1)); by six roundings of each square and by one for
+    each addition but the first.
+    """
+    if n < 2:
+        return 0.0, 0.0
+    k = np.arange(2, n + 1)
+    weight = k / (k - 1)
+
+    def carried(means: np.ndarray) -> float:
+        return math.sqrt(float(np.sum((means + np.append(0, means[:-1])) ** 2 * weight)))
+
+    return n - 2 + 6 + carried(2 * np.sqrt(np.cumsum(weight)) / k), carried(np.cumsum(np.sqrt(k)) / k)
+
+
 def _var_radius(values: list[Any], radii: list[Any], result: Any, nominal: _dtypes.dtype) -> Any:
-    """Welford's recurrence errs by n·u·κ, κ² = 1 + mean²/variance (Chan, Golub, LeVeque 1983); a rounded mean adds its square."""
+    """κ² = ‖x‖² / M (Chan, Golub, LeVeque 1983). A mean that is rounded before the squares are summed adds n times its error's square."""
     input, dim, correction, keepdim = values
     axis, count, freedom = normal_dims(dim, input.ndim), reduced_count(input.shape, dim), _freedom(input.shape, dim, correction)
     if freedom <= 0:
         return np.zeros(np.shape(result))
     mean = add_reduce(input, axis=axis, keepdims=True) / max(count, 1)
-    square = add_reduce(mean * mean, axis=axis, keepdims=keepdim) * (count / freedom)
-    k = sum_ulps(count) + 4
+    square = add_reduce(mean * mean, axis=axis, keepdims=keepdim) * (count / freedom) + result  # ‖x‖² / freedom
+    n = _chain(count, nominal)
+    own, magnified = _welford(n)
+    scale = (own + 1) * result + magnified * np.sqrt(result * square)  # the last rounding is the division
     unit = nominal.unit if nominal.itemsize > 2 else _dtypes.float32.unit
-    own = rounding(k, np.sqrt(result) * np.sqrt(result + square), result, nominal) + (k * unit) ** 2 * square
+    bound = rounding(n, scale / max(n, 1), result, nominal) + ((n if n > 1 else 0) * unit) ** 2 * square
     if radii[0] is None:
-        return own
+        return bound
     radius = np.broadcast_to(radii[0], input.shape)
     spread = 2 * np.abs(input - mean) + radius
-    return own + add_reduce(spread * radius, axis=axis, keepdims=keepdim) / freedom
+    return bound + add_reduce(spread * radius, axis=axis, keepdims=keepdim) / freedom
 
 
 def _root_radius(variance: Any, radius: Any, nominal: _dtypes.dtype) -> Any:
@@ -358,8 +388,15 @@ def _root_radius(variance: Any, radius: Any, nominal: _dtypes.dtype) -> Any:
 def _mean_radius(values: list[Any], radii: list[Any], result: Any, nominal: _dtypes.dtype) -> Any:
     input, dim, _, keepdim = values
     axis, count = normal_dims(dim, input.ndim), max(reduced_count(input.shape, dim), 1)
-    own = rounding(sum_ulps(count) + 1, add_reduce(np.abs(input), axis=axis, keepdims=keepdim) / count, result, nominal)
+    own = rounding(_mean_ulps(_chain(count, nominal)), add_reduce(np.abs(input), axis=axis, keepdims=keepdim) / count, result, nominal)
     return plus(own, None if radii[0] is None else add_reduce(np.broadcast_to(radii[0], input.shape), axis=axis, keepdims=keepdim) / count)
+
+
+def _mean_ulps(n: int) -> float:
+    """Of a running mean, relative to the mean of magnitudes: n - 1 sums, of which the k-th weighs k / n; and two roundings of each
+    |xₖ - μₖ₋₁| / n that is added, which together are at most 1 + Σ 1/k as large.
+    """
+    return n - 1 + 2 * (2 + math.log(n - 1)) if n > 1 else 1.0
 
 
 def _var_vjp(grad: Any, input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
@@ -386,7 +423,7 @@ def _both(first: Any, second: Any) -> Any:
     return second if first is None else first if second is None else first + second
 
 
-_VAR_REASON = "n roundings magnified by the condition number of the variance (Chan, Golub and LeVeque 1983)"
+_VAR_REASON = "a running mean and variance; what the means round is magnified by the condition number (Chan, Golub, LeVeque 1983)"
 
 
 @op(

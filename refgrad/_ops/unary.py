@@ -7,7 +7,9 @@ Allowances are the larger of what the CUDA programming guide, glibc's manual and
 from __future__ import annotations
 
 import builtins
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,6 +81,28 @@ def _mul_number(input, number):
 
 
 SELECTION = {"direct": True, "ulps": 0.0, "reason": "selects or changes signs: exact"}
+
+
+def undecided_truth(arguments: list[Any], radii: list[Any]) -> Any:
+    """Where an operand taken for a truth value may be zero or not."""
+    return functools.reduce(np.logical_or, [(r > 0) & (np.abs(a) <= r) for a, r in zip(arguments, radii, strict=True) if r is not None])
+
+
+def monotone(function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """For ``moves``: how far a monotone function moves over a ball. Its slope alone says too little where the radius is large."""
+
+    def moves(argument: Any, radius: Any, result: Any) -> Any:
+        with np.errstate(all="ignore"):
+            above, below = function(argument + radius) - result, result - function(argument - radius)
+        return np.where(np.asarray(radius) == 0, 0.0, np.maximum(above, below))
+
+    return moves
+
+
+def wave(slope: Callable[[Any], Any]) -> Callable[..., Any]:
+    """For ``moves`` of sin and cos, whose second derivative and values are at most 1."""
+    return lambda argument, radius, result: np.minimum((np.abs(slope(argument)) + radius / 2) * radius, 1 + np.abs(result))
+
 
 # --- signs, rounding --------------------------------------------------------------------------------------------------
 
@@ -259,7 +283,7 @@ def reciprocal(input):
 # --- exponentials and logarithms --------------------------------------------------------------------------------------
 
 
-@op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, result: grad * result))
+@op(promote="float", inplace=True, **vendor(2), moves=monotone(np.exp), vjp=dict(input=lambda grad, result: grad * result))
 def exp(input):
     return np.exp(input)
 
@@ -269,13 +293,21 @@ def exp(input):
     inplace=True,
     also=("special",),
     **vendor(2),
+    moves=monotone(np.exp2),
     vjp=dict(input=lambda grad, result: _mul_number(grad * result, math.log(2))),
 )
 def exp2(input):
     return np.exp2(input)
 
 
-@op(promote="float", inplace=True, also=("special",), **vendor(2), vjp=dict(input=lambda grad, result: grad * (result + 1)))
+@op(
+    promote="float",
+    inplace=True,
+    also=("special",),
+    **vendor(2),
+    moves=monotone(np.expm1),
+    vjp=dict(input=lambda grad, result: grad * (result + 1)),
+)
 def expm1(input):
     return np.expm1(input)
 
@@ -303,12 +335,12 @@ def log10(input):
 # --- trigonometry -----------------------------------------------------------------------------------------------------
 
 
-@op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, input: grad * input.cos()))
+@op(promote="float", inplace=True, **vendor(2), moves=wave(np.cos), vjp=dict(input=lambda grad, input: grad * input.cos()))
 def sin(input):
     return np.sin(input)
 
 
-@op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, input: grad * -input.sin()))
+@op(promote="float", inplace=True, **vendor(2), moves=wave(np.sin), vjp=dict(input=lambda grad, input: grad * -input.sin()))
 def cos(input):
     return np.cos(input)
 
@@ -471,13 +503,14 @@ def tanh_backward(grad_output, output):
     ulps=7.0,
     flushes=True,
     reason="exp within 2 ulp, sum, quotient; exp(-x) overflows where the result is below the normal range",
+    moves=monotone(lambda x: 1 / (1 + np.exp(-x))),
     vjp=dict(input=lambda grad, result: sigmoid_backward(grad, result)),
 )
 def sigmoid(input):
     return 1 / (1 + np.exp(-input))
 
 
-@op(promote="float", inplace=True, **vendor(2), vjp=dict(input=lambda grad, result: tanh_backward(grad, result)))
+@op(promote="float", inplace=True, **vendor(2), moves=monotone(np.tanh), vjp=dict(input=lambda grad, result: tanh_backward(grad, result)))
 def tanh(input):
     return np.tanh(input)
 
@@ -634,7 +667,7 @@ def isfinite(input):
     return np.isfinite(input)
 
 
-@op(promote="bool", inplace=True)
+@op(promote="bool", inplace=True, undecided=undecided_truth)
 def logical_not(input):
     return np.logical_not(input)
 

@@ -5,8 +5,11 @@ Compared: pairs of dtypes, broadcasting, layouts, special pairs, numbers, errors
 
 import itertools
 
+import numpy as np
 import pytest
+import torch
 
+import refgrad
 from tests.against_torch.comparing import ALL, FLOATS, INTS, assert_same, assert_same_second, pairs, values
 
 DIFFERENTIABLE = [
@@ -275,3 +278,19 @@ def test_integer_extremes_divide_as_torch_divides_them():
         extremes = values(dtype, (4,), 1)
         for name in ("fmod", "remainder", "floor_divide"):
             assert_same(CALLS[name], extremes, values(dtype, (4,), 2, 1, 3), label=f"{name} {dtype}")
+
+
+def test_a_zero_slope_takes_part_in_the_product_with_a_gradient_that_is_not_finite():
+    zeros = np.array([0.0, 1.0, 2.0])
+    assert_same(lambda t, x: t.pow(0, x).sqrt(), zeros, label="number")
+    assert_same(lambda t, x: t.pow(t.zeros_like(x), x).sqrt(), zeros, label="tensor")
+    assert_same(lambda t, x: t.copysign(x, 1.0).sqrt(), np.array([0.0, -0.0, 4.0]), label="copysign")
+
+
+def test_a_root_as_a_power_is_the_power_of_ieee():
+    points = [float("-inf"), -0.0, 0.0, 4.0, float("inf")]
+    for exponent in (0.5, -0.5):
+        right = torch.pow(torch.tensor(points), torch.tensor([exponent] * len(points)))
+        for dtype in FLOATS:
+            got = refgrad.pow(refgrad.tensor(points, dtype=getattr(refgrad, dtype)), exponent)
+            assert str(got.tolist()) == str(right.tolist()), (dtype, exponent)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refgrad._exact import ExactTensor
+from refgrad._ops.reduction import _mean_ulps, _welford
 from tests.against_torch.comparing import ALL, FLOATS, INTS, assert_same, np_dtype, values
 
 INF, NAN = float("inf"), float("nan")
@@ -229,3 +230,45 @@ def test_many_equal_terms_whose_roundings_go_one_way_agree(name):
     for dtype in ("float32", "float64"):
         x = np.full(2049, 1 / 2049 if name != "cumprod" else 1.0001, dtype)
         assert_same(lambda t, x: getattr(t, name)(x, 0), x, label=f"{name} {dtype}")
+
+
+def _step(n, first, last):
+    """Zeros, with ones in one place: everything after them moves the running moments the same way."""
+    array = np.zeros(n)
+    array[first:last] = 1
+    return array
+
+
+@pytest.mark.parametrize("name", ["var", "std", "var_mean", "std_mean"])
+@pytest.mark.parametrize(
+    "array",
+    [_step(2047, 1530, 1533), _step(32769, 29697, 30481), _step(2047, 0, 500) + 1000],
+    ids=["few of 2047", "many of 32769", "far from zero"],
+)
+def test_moments_of_many_float64_agree(name, array):
+    for form in (lambda t, x: getattr(t, name)(x), lambda t, x: getattr(t, name)(x.reshape(1, -1), 1)):
+        for place in (0, 1) if name.endswith("mean") else (...,):
+            assert_same(lambda t, x, f=form, p=place: f(t, x)[p], array, label=f"{name}, {place}")
+
+
+def test_running_moments_err_by_no_more_than_their_bound():
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 5, 20, 300):
+        for off in (0, 1, 30, 1000):
+            for x in (rng.normal(size=n), np.sort(rng.normal(size=n)), _step(n, 0, n // 2), np.linspace(0, 1, n)):
+                _assert_bounded((x + off).astype(np.float32), np.float32)
+
+
+def _assert_bounded(x, single):
+    """Welford's recurrence in float32 against float64, by the number of roundings that are allowed."""
+    mean = total = single(0)
+    for k, element in enumerate(x, 1):
+        gap = element - mean
+        mean = mean + gap / single(k)
+        total = total + gap * (element - mean)
+    wide, u, n = x.astype(np.float64), 2.0**-24, x.size
+    right = ((wide - wide.mean()) ** 2).sum()
+    own, magnified = _welford(n)
+    kappa = np.sqrt((wide**2).sum() / right)
+    assert abs(total - right) <= ((own + magnified * kappa) * u + (n * u * kappa) ** 2) * right, (n, kappa)
+    assert abs(mean - wide.mean()) <= _mean_ulps(n) * u * (1 + n * u) * np.abs(wide).mean(), n

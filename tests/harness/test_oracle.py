@@ -14,7 +14,7 @@ from conformance.generate.programs import from_seed
 from conformance.observation import ABSENT, FACET_OF_FIELD, Observation, Raised, TensorState
 from conformance.oracle.judge import HANDLERS, PRECEDENCE, Verdict, judge
 from conformance.oracle.local import UNPREDICTABLE, op_name
-from conformance.program import KINDS, Program, Statement
+from conformance.program import KINDS, Program, Slice, Statement
 from conformance.subjects.reference import Reference
 from conformance.subjects.walk import walk
 from refgrad._dtypes import BY_NAME
@@ -164,6 +164,16 @@ def test_what_is_not_finite_matches_only_itself(place: int, wrong: float) -> Non
     assert told(SPECIAL, value(1, "t1", put)) == ("mul", "value", "t1", 1)
 
 
+@pytest.mark.parametrize(
+    "program", [one_op("log", values=[0.0]), one_op("pow", 0.5, values=[float("-inf")]), one_op("reciprocal", values=[0.0])]
+)
+@pytest.mark.parametrize("wrong", [float("nan"), float("-inf"), 1.0])
+def test_where_the_exact_result_is_infinite_nothing_else_is_right(program: Program, wrong: float) -> None:
+    right = walk(program, REFERENCE)[1].values["t1"]
+    change = value(1, "t1", lambda array: np.full_like(array, -wrong if right[0] < 0 else wrong))
+    assert told(program, change) == (program.statements[1].op, "value", "t1", 1)
+
+
 def test_a_nan_with_another_payload_is_a_nan() -> None:
     def other(array: Any) -> Any:
         array[3] = np.array(0x7FC12345, np.uint32).view(np.float32)
@@ -221,6 +231,28 @@ def test_what_was_written_is_judged_and_so_is_everybody_who_shares_the_memory(
     program = write(*BASE, statement)
     assert told(program, value(3, target, double)) == (op, "value", target, 3)
     assert told(program, value(3, alias, double)) == (op, "aliasing", alias, 3)
+
+
+@pytest.mark.parametrize(
+    ("statement", "op"),
+    [
+        (do("inplace", "mul", "@t1", "@t2"), "inplace"),
+        (do("augmented", "mul", "@t1", "@t2"), "inplace"),
+        (do("setitem", "", "@t1", Slice(None, None, None), "@t2"), "inplace"),
+        (do("inplace", "mul", "@t1", "@t1"), "mul"),
+        (do("inplace", "mul", "@t1", "@t3"), "mul"),
+        (do("inplace", "index_copy", "@t1", 0, "@t4", "@t2"), "inplace"),
+    ],
+)
+def test_a_write_into_memory_that_is_read_is_the_fault_of_writing_in_place(statement: Statement, op: str) -> None:
+    """Where an elementwise kernel reads just what it writes, it is the op's; and so it is where nothing is shared."""
+    memory = tensor("t0", np.arange(1.0, 10.0))
+    views = [do("call", "as_strided", "@t0", shape, (2,), at, out=f"t{n}") for n, shape, at in ((1, (3,), 2), (2, (3,), 0), (3, (3,), 1))]
+    program = write(memory, *views, tensor("t4", [0, 1, 2], dtype="int64"), statement)
+    seen = walk(program, REFERENCE)
+    value(5, "t1", lambda array: array * 2 + 1)(seen)
+    found = judge(program, "subject", seen, walk(program, REFERENCE, follow=seen)).divergences[0]
+    assert (found.key.op, found.key.facet, found.tensor) == (op, "value", "t1")
 
 
 def test_a_write_that_others_do_not_see_is_aliasing() -> None:
@@ -395,6 +427,35 @@ SECOND = write(
 def test_a_second_derivative_is_the_fault_of_the_op_that_was_derived_and_of_its_order() -> None:
     found = first(SECOND, arrival(5, "t0", double))
     assert found is not None and (found.key.op, found.key.facet, found.tensor, found.statement) == ("pow", "grad", "t0@0", 5)
+
+
+@pytest.mark.parametrize(("op", "limit"), [("huber_loss", "delta"), ("smooth_l1_loss", "beta")])
+def test_where_a_rounding_decides_the_side_of_a_kink_either_slope_is_right(op: str, limit: str) -> None:
+    """0.998 is the distance, 1 when rounded to bfloat16."""
+    for at, wrong in ((1.0, []), (2.0, [0.0])):
+        program = write(
+            leaf("t0", -0.617, "bfloat16"),
+            tensor("t1", 0.38, dtype="bfloat16"),
+            do("call", op, "@t0", "@t1", out="t2", **{limit: at}),
+            do("grad", "", "@t2", "@t0", out="t3", create_graph=True),
+            do("backward", "", "@t3"),
+        )
+        for slope in (0.0, 0.5 if (limit, at) == ("beta", 2.0) else 1.0):
+            found = verdict(program, arrival(4, "t0", lambda array, slope=slope: np.full_like(array, slope))).divergences
+            assert any(d.key.facet == "grad" for d in found) == (slope in wrong), (at, slope)
+
+
+def test_a_result_that_is_also_the_incoming_gradient_is_no_second_derivative_that_could_be_told() -> None:
+    """Its own share flows to the op's inputs too, and is not seen apart."""
+    program = write(
+        leaf("t0", [0.9, 0.4]),
+        do("call", "binary_cross_entropy", "@t0", "@t0", out="t1", reduction="none"),
+        do("call", "flip", "@t1", (0,), out="t2"),
+        do("grad", "", "@t2", "@t0", out="t3", grad_outputs="@t2", create_graph=True),
+        do("call", "sum", "@t3", out="t4"),
+        do("backward", "", "@t4"),
+    )
+    assert verdict(program).divergences == []
 
 
 def test_what_grad_returns_is_what_arrived() -> None:
