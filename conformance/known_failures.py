@@ -64,8 +64,13 @@ class Entry:
     file: Path = SHIPPED
 
     def matches(self, key: Key, attributes: Mapping[str, str]) -> bool:
-        """Whether this entry covers a divergence. A condition on an attribute that is not there does not hold."""
-        return self.matches_key(key) and all(name in attributes and holds(predicate, attributes[name]) for name, predicate in self.when)
+        """Whether this entry covers a divergence: by the op that is blamed or, where a sum of gradients is wrong, by any that sent a part
+        of it. A condition on an attribute that is not there does not hold.
+        """
+        ops = (key.op, *attributes.get("suspects", "").split())
+        return any(self.matches_key(replace(key, op=op)) for op in ops) and all(
+            name in attributes and holds(predicate, attributes[name]) for name, predicate in self.when
+        )
 
     def matches_key(self, key: Key) -> bool:
         fields = (self.op, self.facet, self.mode, self.trigger, self.subject, self.error)

@@ -112,10 +112,9 @@ def _expected(
             continue
         if any(f is not None and not every(np.isfinite(f._data)) for f in here):
             judge.wild.add(node.statement)
-        # nothing was judged where the flow is opaque: what made it is to blame, unless it was given
-        opaque = [s for s in (judge.same_edge.get(o, o) for o, _ in node.outs) if s in judge.opaque]
-        origin = next((_guilty(expected[s]) for s in opaque if any(n is not None for n, _ in expected.get(s, []))), None)
-        named = node if origin is None else replace(node, op=origin)
+        origin = next((_guilty(expected[s]) for s in _unbalanced(judge, node, expected, arrived)), None)
+        # nothing was judged where the flow is opaque: what made it is to blame
+        named = node if origin is None else replace(node, op=origin, itself=node.op)
         try:
             contributions = node.pull(here, create_graph)
         except RuntimeError as error:
@@ -159,6 +158,20 @@ def _flow(judge: Any, slot: Slot, flows: dict[Slot, Any], expected: dict[Slot, l
     made = ball(np.zeros(0), expected[slot][0][1].dtype, requires_grad=False)
     made._data, made._exact = mid, (made._exact[0], radius)
     return made
+
+
+def _unbalanced(
+    judge: Any, node: Node, expected: dict[Slot, list[tuple[Node | None, Any]]], arrived: dict[Slot, tuple[int, Arrival]]
+) -> list[Slot]:
+    """Opaque outs at which something else arrived than what the other uses sent: the result's own share, or an error of those."""
+    outs = [judge.same_edge.get(slot, slot) for slot, _ in node.outs]
+    opaque = [s for s in outs if s in judge.opaque and s in expected]
+    return [s for s in opaque if s not in arrived or not _balances(expected[s], arrived[s][1].value)]
+
+
+def _balances(contributions: list[tuple[Node | None, Any]], got: np.ndarray) -> bool:
+    mid, radius = _total(contributions)
+    return mid.shape == got.shape and OF[got.dtype].wide is mid.dtype and compare(mid, radius, got).bad is None
 
 
 def _untold(judge: Any, node: Node, arrived: dict[Slot, tuple[int, Arrival]]) -> bool:
@@ -256,7 +269,8 @@ def _judge_slot(
         if not np.isfinite(arrival.value.astype(mid.dtype)[comparison.bad]).any():
             op = _guilty(contributions, judge.wild)
         reason = "the op's formula, one rounding per step, on the gradient that arrived at its output"
-        judge.diverge(index, op, "grad", label, evidence(mid, radius, arrival.value, comparison.bad, reason), order=order)
+        found_there = evidence(mid, radius, arrival.value, comparison.bad, reason)
+        judge.diverge(index, op, "grad", label, found_there, order=order, suspects=_suspects(contributions) - {op})
 
 
 def _judge_opaque(judge: Any, index: int, slot: Slot, contributions: list[tuple[Node | None, Any]], found: tuple[int, Arrival]) -> None:
@@ -286,6 +300,12 @@ def _guilty(contributions: list[tuple[Node | None, Any]], wild: set[int] | None 
     ops = [node.op for node in nodes]
     rounding = [op for op in ops if op in TABLE and not (TABLE[op].view or TABLE[op].error == "exact")]
     return (rounding or ops or ["backward"])[0]
+
+
+def _suspects(contributions: list[tuple[Node | None, Any]]) -> set[str]:
+    """Every op that sent a part of the sum."""
+    nodes = [node for node, _ in contributions if node is not None]
+    return {op for node in nodes for op in (node.op, node.itself) if op}
 
 
 def _total(contributions: list[tuple[Node | None, Any]]) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ class Node:
     leaves: list[tuple[Slot, Any]]
     outs: list[tuple[Slot, Any]]
     rebuilt: bool = False  # a view whose node was rebuilt: its out is what its leaf is
+    itself: str = ""  # its own op, where what flowed at its out was not judged and ``op`` is what made that
 
     @property
     def elementwise(self) -> bool:

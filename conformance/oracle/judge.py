@@ -8,6 +8,7 @@ cause.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,9 +114,21 @@ class Judge:
             if any(slot in self.unknown for slot, _ in node.outs):
                 self.unknown.update(slot for slot, _ in node.leaves)
 
-    def diverge(self, index: int, op: str, facet: str, tensor: str, found: Evidence, order: int = 0, error: str = "") -> None:
+    def diverge(
+        self,
+        index: int,
+        op: str,
+        facet: str,
+        tensor: str,
+        found: Evidence,
+        order: int = 0,
+        error: str = "",
+        suspects: Collection[str] = (),
+    ) -> None:
+        """``suspects``: other ops that may as well have done it."""
         key = Key(op, facet, "reverse", "ordinary", self.dtype_class(tensor), self.subject, error)
-        self.verdict.divergences.append(Divergence(key, index, tensor, found, self.program, order))
+        attributes = {"suspects": " ".join(sorted(suspects))} if suspects else {}
+        self.verdict.divergences.append(Divergence(key, index, tensor, found, self.program, order, attributes=attributes))
 
     def dtype_class(self, tensor: str) -> str:
         name = tensor.split("@")[0]

@@ -72,6 +72,13 @@ def test_an_entry_covers_what_its_fields_and_conditions_say(tmp_path: Path, more
     assert entry(tmp_path, more).matches(KEY, {"device": "cpu"}) is covers
 
 
+def test_an_entry_covers_a_sum_that_its_op_sent_a_part_of(tmp_path: Path) -> None:
+    other = replace(KEY, op="mul")
+    assert entry(tmp_path).matches(other, {"suspects": f"add {KEY.op}"})
+    assert not entry(tmp_path).matches(other, {"suspects": "add"})
+    assert not entry(tmp_path).matches(replace(other, facet="grad"), {"suspects": KEY.op})
+
+
 @pytest.mark.parametrize("other", [replace(KEY, op="log"), replace(KEY, facet="grad")])
 def test_an_entry_never_covers_another_op_or_facet(tmp_path: Path, other: Key) -> None:
     assert not entry(tmp_path).matches(other, {})

@@ -458,6 +458,25 @@ def test_a_result_that_is_also_the_incoming_gradient_is_no_second_derivative_tha
     assert verdict(program).divergences == []
 
 
+def test_a_wrong_sum_names_every_op_that_sent_a_part_of_it() -> None:
+    program = write(
+        leaf("t0", [2.0]), do("call", "exp", "@t0", out="t1"), do("call", "mul", "@t0", "@t1", out="t2"), do("backward", "", "@t2")
+    )
+    found = first(program, arrival(3, "t0", double))
+    assert found is not None and {found.key.op, *found.attributes["suspects"].split()} == {"exp", "mul"}
+
+
+def test_where_what_flowed_at_a_result_is_as_it_should_be_the_op_itself_is_to_blame() -> None:
+    program = write(
+        leaf("t0", [2.0]),
+        do("call", "exp", "@t0", out="t1"),
+        do("grad", "", "@t1", "@t1", out="t2", create_graph=True),
+        do("call", "sum", "@t1", out="t3"),
+        do("backward", "", "@t3"),
+    )
+    assert told(program, arrival(4, "t0", double)) == ("exp", "grad", "t0@0", 4)
+
+
 def test_what_grad_returns_is_what_arrived() -> None:
     program = write(*CHAIN.statements[:3], do("grad", "", "@t2", "@t0", out="g"))
     assert told(program, value(3, "g", by_ulps(1))) == ("grad", "grad", "g", 3)
