@@ -17,12 +17,15 @@ from conformance.divergence import Divergence, Key
 from conformance.generate.programs import Mix, from_hypothesis, from_seed
 from conformance.minimize import NotInteresting, minimize
 from conformance.observation import Observation
+from conformance.oracle.interval import changed
 from conformance.oracle.judge import Verdict, judge
+from conformance.oracle.local import UNPREDICTABLE
 from conformance.program import Program
 from conformance.subjects import subject
 from conformance.subjects.reference import Reference
 from conformance.subjects.walk import walk
 from conformance.trigger import trigger
+from refgrad._dtypes import OF
 
 #: calls of the predicate for the first divergences of one raw key in a worker, and for those after
 BUDGETS: Final = (400, 400, 250, 120)
@@ -75,10 +78,36 @@ class Tally:
 
 
 def run_and_judge(program: Program, engine: Any, measure: bool = True) -> Verdict:
-    """One program on the engine and on the reference, which follows the engine's values, and the oracle's verdict."""
+    """One program on the engine and on the reference, which follows the engine's values, and the oracle's verdict.
+
+    A program without hooks shows no gradient on its way; it is walked again with them, to be judged, and for both to end alike.
+    """
     seen: list[Observation] = walk(program, engine)
     right = walk(program, _REFERENCE, follow=seen)
-    return judge(program, engine.name, seen, right, measure)
+    verdict = judge(program, engine.name, seen, right, measure)
+    if program.hooked or verdict.divergences or any(s.op in UNPREDICTABLE for s in program):
+        return verdict
+    hooked = replace(program, hooked=True)
+    again: list[Observation] = walk(hooked, engine)
+    changed_by_hooks = differs(hooked, engine.name, seen, again)
+    if changed_by_hooks is not None:
+        verdict.divergences.append(changed_by_hooks)
+    if changed_by_hooks is not None or not all(s.observe for s in program):
+        return verdict
+    return judge(hooked, engine.name, again, walk(hooked, _REFERENCE, follow=again), measure)
+
+
+def differs(program: Program, subject: str, without: list[Observation], hooked: list[Observation]) -> Divergence | None:
+    """The first value that the harness's hooks, which only look, changed; None where there is none."""
+    for index, (plain, other) in enumerate(zip(without, hooked, strict=True)):
+        for name in sorted(plain.values.keys() & other.values.keys()):
+            bits, right = plain.values[name], other.values[name]
+            if bits.shape == right.shape and bits.dtype == right.dtype and bits.tobytes() != right.tobytes():
+                found = changed(right, bits, "a hook that only looks changes nothing; with hooks is what was expected")
+                return Divergence(
+                    Key("hook", "value", "reverse", "ordinary", OF[bits.dtype].name, subject, ""), index, name, found, program
+                )
+    return None
 
 
 def first_divergence(program: Program, engine: Any) -> Divergence | None:

@@ -126,7 +126,15 @@ def _fail_on(_: Any, __: Any, value: str) -> tuple[str, ...]:
 
 
 @main.command()
-@click.option("--subject", "subjects", multiple=True, default=("torch",), show_default=True, metavar="NAME", help="repeatable")
+@click.option(
+    "--subject",
+    "subjects",
+    multiple=True,
+    default=("torch",),
+    show_default=True,
+    metavar="NAME[@PYTHON]",
+    help="repeatable; PYTHON: the interpreter that has it, where it is another",
+)
 @click.option("--device", default="cpu", show_default=True, help="as torch spells it: cpu, cuda, cuda:1, mps …")
 @click.option("--ops", multiple=True, callback=_ops, metavar="PATTERN[=WEIGHT]", help="draw these ops only; repeatable")
 @click.option("--dtype", "dtypes", multiple=True, metavar="NAME", help="draw these dtypes only; repeatable")
@@ -134,6 +142,12 @@ def _fail_on(_: Any, __: Any, value: str) -> tuple[str, ...]:
 @click.option("--programs", type=click.IntRange(min=0), default=None, help="how many programs  [default: 20000]")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=None, help="run for so long instead")
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="worker processes")
+@click.option(
+    "--executor",
+    default="",
+    metavar="NAME",
+    help="who runs the batches: processes, an entry point, MODULE:NAME  [default: our own workers]",
+)
 @click.option("--shard", callback=_shard, default="1/1", metavar="I/N", help="every N-th batch, for a CI matrix")
 @click.option("--provider", type=click.Choice(["stream", "hypothesis"]), default="stream", show_default=True)
 @click.option("--known", "known_files", multiple=True, type=PATH, help="a known-failure file over the shipped one; repeatable")
@@ -179,14 +193,27 @@ def _settings(options: dict[str, Any]) -> Any:
     for pattern, _ in options["ops"]:
         if not drawn_ops(Mix(ops=((pattern, 1.0),)))[0]:
             refuse(f"no op matches {pattern!r}; the names are listed by: python -m conformance ops")
+    if options["executor"]:
+        _check_executor(options["executor"], options["subjects"])
     seconds = options["seconds"]
     return Settings(
         subjects=tuple(options["subjects"]), device=options["device"], mix=mix,
         seed=DEFAULT_SEED if options["seed"] is None else options["seed"],
         programs=None if seconds is not None else 20_000 if options["programs"] is None else options["programs"], seconds=seconds,
         jobs=options["jobs"], shard=options["shard"], out=options["out"], fail_on=options["fail_on"], provider=options["provider"],
-        merge_events=options["merge_events"], baseline=options["baseline"],
+        merge_events=options["merge_events"], baseline=options["baseline"], executor=options["executor"],
     )  # fmt: skip
+
+
+def _check_executor(name: str, subjects: tuple[str, ...]) -> None:
+    from conformance.isolation.executors import ExecutorError, executor
+
+    try:
+        executor(name)
+    except ExecutorError as error:
+        refuse(error)
+    if any("@" in subject for subject in subjects):
+        refuse("--executor runs batches in processes of its own, so a subject of another interpreter (@) needs a run without --executor")
 
 
 def _known(files: tuple[Path, ...]) -> KnownFailures:

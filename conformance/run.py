@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +20,15 @@ from conformance.divergence import Divergence, Evidence, Key
 from conformance.events import SCHEMA, DivergenceRecorder, EventLog, RunError, merge, read
 from conformance.generate.programs import Mix, drawn_ops, from_hypothesis, from_seed
 from conformance.isolation.client import Worker
-from conformance.isolation.losses import RemoteError, WorkerLost
+from conformance.isolation.executors import executor, run_on_executor
+from conformance.isolation.losses import RemoteError, WorkerLost, WorkerUnusable
 from conformance.isolation.pool import Pool
 from conformance.known_failures import Entry, KnownFailures, attributes_of, holds
 from conformance.oracle.local import op_name
 from conformance.output import prepare, write_all
 from conformance.program import Program, Statement
 from conformance.report.core import Cause, RunSummary, summarize
-from conformance.subjects import SubjectError, subject
+from conformance.subjects import SubjectError, split, subject
 from conformance.subjects.walk import Walk
 from conformance.trigger import trigger
 from refgrad._table import TABLE
@@ -39,11 +41,16 @@ STRIDE: Final = 1_000_000_000
 TIMEOUT: Final = 120.0
 #: runs of candidates while a crashing program is minimized; each costs a fresh worker
 CRASHES: Final = 16
+#: of a worker's environment: one program is small, and the workers are as many as the cores
+THREADS: Final = {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run does. ``programs`` or ``seconds`` bounds it; ``shard`` (i, n) takes every n-th batch."""
+    """What a run does. ``programs`` or ``seconds`` bounds it; ``shard`` (i, n) takes every n-th batch.
+
+    ``subjects`` are ``NAME`` or ``NAME@INTERPRETER``; ``executor`` names who runs the batches, ``""`` this machine's worker processes.
+    """
 
     subjects: tuple[str, ...] = ("torch",)
     device: str = "cpu"
@@ -60,6 +67,7 @@ class Settings:
     baseline: Path | None = None
     timeout: float = TIMEOUT
     crashes: int = CRASHES
+    executor: str = ""
 
 
 #: takes every event as it arises, for the terminal
@@ -73,17 +81,23 @@ def execute(settings: Settings, known: KnownFailures, feed: Feed, argv: Sequence
     """
     baseline = _baseline(settings.baseline)  # it may be what lies in the output folder, which is moved away below
     suite = [read(file) for file in _suite_files(settings.merge_events)]
-    with Pool(settings.jobs, env={"OMP_NUM_THREADS": "1"}) as pool:
-        about = [_about(pool, name, settings.device) for name in settings.subjects]
+    with ExitStack() as stack:
+        pools = {i: stack.enter_context(Pool(settings.jobs, i, env=THREADS)) for i in dict.fromkeys(split(s)[1] for s in settings.subjects)}
+        about = [_about(pools[split(s)[1]], s, settings.device) for s in settings.subjects]
         applicable = known.for_torch(about[0]["torch"])
         log_path = prepare(settings.out)
         with EventLog(log_path) as log:
-            run = _Run(settings, applicable, log, feed, about)
+            run = _Run(settings, known, log, feed, about)
             run.emit(_start(settings, about, known, argv))
-            run.go(pool)
+            run.go(pools)
     parts = [read(log_path), *suite]
     events = merge(parts) if len(parts) > 1 else parts[0]
     return write_all(settings.out, events, applicable, baseline=baseline, path=path_of)
+
+
+def _target(subject: str, device: str) -> dict[str, str]:
+    """What a function in a worker is told of the subject; the interpreter is the worker's own."""
+    return {"subject_name": split(subject)[0], "device": device}
 
 
 def _baseline(run: Path | None) -> tuple[Cause, ...] | None:
@@ -108,12 +122,21 @@ def _about(pool: Pool, name: str, device: str) -> dict[str, str]:
     """Asks a worker what the subject is; a subject that cannot be used is one line here, before anything is written."""
     worker = pool._workers[0]
     try:
-        answer: dict[str, str] = worker.call("conformance.batch:about", {"subject_name": name, "device": device}, 300.0)
+        answer: dict[str, str] = worker.call("conformance.batch:about", _target(name, device), 300.0)
         return answer
     except RemoteError as error:
-        raise SubjectError(error.text) from None
+        raise SubjectError(_lacking(name, error.text)) from None
+    except WorkerUnusable as error:
+        raise SubjectError(f"subject {name!r}: {error}") from None
     except WorkerLost as lost:
         raise SubjectError(f"subject {name!r} cannot be used: the process that made it was lost ({lost.reason})") from None
+
+
+def _lacking(name: str, text: str) -> str:
+    """The error's text; another interpreter's may lack what judging needs there."""
+    if "@" not in name or not text.startswith("No module named"):
+        return text
+    return f"subject {name!r}: {text} in that interpreter: {split(name)[1]} -m pip install numpy scipy ml_dtypes hypothesis torch"
 
 
 def _start(settings: Settings, about: list[dict[str, str]], known: KnownFailures, argv: Sequence[str]) -> dict[str, Any]:
@@ -157,7 +180,8 @@ class _Run:
     """The state of one run: what was found so far, when it started. ``name`` is what the subject at hand calls itself."""
 
     def __init__(self, settings: Settings, known: KnownFailures, log: EventLog, feed: Feed, about: Sequence[Mapping[str, str]]) -> None:
-        self.settings, self.known, self.log, self.feed, self.about = settings, known, log, feed, about
+        self.settings, self.every_known, self.log, self.feed, self.about = settings, known, log, feed, about
+        self.known = known.for_torch(about[0]["torch"])
         self.recorder = DivergenceRecorder()
         self.started = time.monotonic()
         self.subject, self.name = settings.subjects[0], about[0]["name"]
@@ -172,14 +196,15 @@ class _Run:
         self.log.write(event)
         self.feed(event)
 
-    def go(self, pool: Pool) -> None:
+    def go(self, pools: Mapping[str, Pool]) -> None:
         interrupted, broken, reason = False, False, ""
         try:
-            self.replay_known(pool)
+            self.replay_known(pools[split(self.subject)[1]])
             for name, about in zip(self.settings.subjects, self.about, strict=True):
                 self.subject, self.name = name, about["name"]
                 self.circumstances = {"device": self.settings.device, "capability": about["capability"]}
-                pool.map_batches("conformance.batch:judge_batch", self.batches(name), self.settings.timeout, self.on_result, self.on_death)
+                self.known = self.every_known.for_torch(about["torch"])
+                self.map(pools[split(name)[1]], self.batches(name))
         except KeyboardInterrupt:
             interrupted, reason = True, "interrupted"
         except Exception as error:  # whatever broke the harness is reported, with what was found before
@@ -193,6 +218,17 @@ class _Run:
 
     # --- batches --------------------------------------------------------------------------------------------------------
 
+    def map(self, pool: Pool, batches: Iterator[dict[str, Any]]) -> None:
+        """Judges the batches in our workers, or on the executor that was asked for."""
+        s, function = self.settings, "conformance.batch:judge_batch"
+        if not s.executor:
+            pool.map_batches(function, batches, s.timeout, self.on_result, self.on_death)
+            return
+        make, deaths = executor(s.executor)
+        run_on_executor(
+            lambda: make(s.jobs), function, batches, s.timeout, self.on_result, self.on_death, in_flight=2 * s.jobs, deaths=deaths
+        )
+
     def batches(self, subject: str) -> Iterator[dict[str, Any]]:
         s = self.settings
         first, share = s.seed * STRIDE, s.shard
@@ -203,7 +239,7 @@ class _Run:
                 return
             end = start + BATCH if until is None else min(start + BATCH, until)
             if place % share[1] == share[0] - 1:
-                constants = {"mix": asdict(s.mix), "subject_name": subject, "device": s.device, "provider": s.provider}
+                constants = {"mix": asdict(s.mix), **_target(subject, s.device), "provider": s.provider}
                 yield {"programs": list(range(first + start, first + end)), **constants}
             start, place = end, place + 1
 
@@ -275,16 +311,16 @@ def _lost(program: Program, kind: str, reason: str, name: str) -> Divergence:
 
 def replay(program: Program, subject_name: str, device: str, timeout: float = TIMEOUT) -> Divergence | None:
     """The program's divergence on a subject, a crash or hang included; None where it shows none. Raises SubjectError."""
-    with Worker(sys.executable, env={"OMP_NUM_THREADS": "1"}) as worker:
+    with Worker(split(subject_name)[1], env=THREADS) as worker:
         try:
-            about = worker.call("conformance.batch:about", {"subject_name": subject_name, "device": device}, 300.0)
+            about = worker.call("conformance.batch:about", _target(subject_name, device), 300.0)
             return _replay(worker, program, subject_name, device, about["name"], timeout)
-        except RemoteError as error:
-            raise SubjectError(error.text) from None
+        except (RemoteError, WorkerUnusable) as error:
+            raise SubjectError(error.text if isinstance(error, RemoteError) else str(error)) from None
 
 
 def _replay(worker: Worker, program: Program, subject: str, device: str, name: str, timeout: float = TIMEOUT) -> Divergence | None:
-    arguments = {"program": program.to_json(), "subject_name": subject, "device": device}
+    arguments = {"program": program.to_json(), **_target(subject, device)}
     try:
         data = worker.call("conformance.batch:replay_program", arguments, timeout)
     except WorkerLost as lost:
@@ -303,7 +339,7 @@ def step_through(program: dict[str, Any], subject_name: str, device: str, report
 
 def _until_lost(worker: Worker, program: Program, subject: str, device: str, timeout: float) -> Program | None:
     """The program up to the statement on which the worker is lost; None where it survives."""
-    arguments = {"program": program.to_json(), "subject_name": subject, "device": device}
+    arguments = {"program": program.to_json(), **_target(subject, device)}
     try:
         worker.call("conformance.run:step_through", arguments, timeout)
     except WorkerLost as lost:
@@ -337,7 +373,7 @@ def _smallest_loss(program: Program, kind: str, subject: str, settings: Settings
 
     if kind not in ("crash", "hang"):
         return program
-    with Worker(sys.executable, env={"OMP_NUM_THREADS": "1"}) as worker:
+    with Worker(split(subject)[1], env=THREADS) as worker:
 
         def until_lost(candidate: Program) -> Program | None:
             return _until_lost(worker, candidate, subject, settings.device, settings.timeout)

@@ -16,7 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from typing import Any
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final
 
 from conformance.isolation.batches import Batch, OnDeath, OnResult, check_batch, run_batch
 from conformance.isolation.losses import WorkerDied, WorkerHung, WorkerLost, WorkerUnusable
@@ -27,6 +29,32 @@ def process_pool(jobs: int) -> ProcessPoolExecutor:
     """Local processes, freshly started ones (a forked torch is not), which leave Ctrl-C to the parent."""
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+
+
+#: name -> where the function is that makes the executor from a number of jobs
+BUILT_IN: Final = {"processes": "conformance.isolation.executors:process_pool"}
+
+
+class ExecutorError(ValueError):
+    """An executor that cannot be used. The message is one line: what, why, what to do."""
+
+
+def executor(name: str) -> tuple[Callable[[int], Executor], tuple[type[BaseException], ...]]:
+    """What makes the executor of that name (``processes``, an entry point of the group ``conformance.executors``, or MODULE:NAME) from a
+    number of jobs, and the exceptions by which it says that a worker was lost: the function's attribute ``deaths``. Raises ExecutorError.
+    """
+    known = dict(BUILT_IN)
+    if not os.environ.get("CONFORMANCE_NO_PLUGINS"):
+        known.update({p.name: p.value for p in entry_points(group="conformance.executors")})
+    place = known.get(name) or (name if ":" in name else None)
+    if place is None:
+        raise ExecutorError(f"unknown executor {name!r}; known: {', '.join(known)} (or MODULE:NAME of a function of your own)")
+    module, _, attribute = place.partition(":")
+    try:
+        make = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ExecutorError(f"executor {name!r} cannot be loaded: {error}") from None
+    return make, tuple(getattr(make, "deaths", (BrokenExecutor,)))
 
 
 def run_on_executor(

@@ -128,6 +128,8 @@ def _expected(
         if create_graph:
             made.append(_vjp_node(judge, index, node, here, contributions, arrived))
             judge.next_opaque.update(judge.same_edge.get(slot, slot) for slot, _ in node.outs)
+    if create_graph:
+        judge.next_opaque |= judge.written_through
     judge.next_opaque.update(n.outs[0][0] for n in judge.nodes if n.rebuilt and n.leaves[0][0] in judge.next_opaque)
     judge.nodes += [m for m in reversed(made) if m is not None]
     return expected

@@ -68,6 +68,7 @@ class Judge:
     deep: bool = False  # a create_graph backward ran where vjps had graphs already
     pulled: dict[int, Any] = field(default_factory=dict)  # id of a contribution -> (node, what flowed, place), in the backward at hand
     wild: set[int] = field(default_factory=set)  # statements at whose outs something not finite flowed, in the backward at hand
+    written_through: set[Slot] = field(default_factory=set)  # views before a write: only a gradient's own graph goes through them
     next_opaque: set[Slot] = field(default_factory=set)
     opaque: set[Slot] = field(default_factory=set)  # outs of nodes whose vjp has a graph
     same_edge: dict[Slot, Slot] = field(default_factory=dict)

@@ -248,6 +248,8 @@ def add_write_node(judge: Any, index: int, statement: Statement, target: str) ->
     if base_leaf._rg:
         leaves.append((judge.slots[base], base_leaf))
     judge.nodes.append(Node(index, op_name(statement), leaves, [(judge.new_slots[base], out)]))
+    if target != base and target in judge.slots:
+        judge.written_through.add(judge.slots[target])
 
 
 def _casts(statement: Statement, scope: Scope, state: TensorState) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
@@ -24,6 +25,12 @@ def known_subjects() -> dict[str, str]:
     if not os.environ.get("CONFORMANCE_NO_PLUGINS"):
         found.update({p.name: p.value for p in entry_points(group="conformance.subjects")})
     return found
+
+
+def split(text: str) -> tuple[str, str]:
+    """``NAME@INTERPRETER`` → the subject's name and the Python that runs it; without ``@`` this one."""
+    name, _, interpreter = text.partition("@")
+    return name, interpreter or sys.executable
 
 
 @lru_cache(maxsize=8)

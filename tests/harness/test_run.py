@@ -1,6 +1,7 @@
 """A run: the reference is green and the same twice, what kills or stalls a worker is a finding, known entries turn stale and expire."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from conformance.events import RunError, merge, read
 from conformance.generate.programs import Mix, from_hypothesis, from_seed
+from conformance.isolation.executors import ExecutorError, executor
 from conformance.known_failures import KnownFailures, load
 from conformance.program import Program
 from conformance.report.core import Cause, RunSummary, summarize
@@ -85,6 +87,25 @@ def test_several_subjects_are_run_one_after_the_other_and_each_has_its_row(tmp_p
     found = ran(tmp_path, subjects=("refgrad", place(Wrong)), programs=50, mix=EXP)
     assert [(row.name, row.new > 0) for row in found.subjects] == [("refgrad", False), ("wrong", True)] and not found.partial
     assert the_cause(found).key.subject == "wrong"
+
+
+def test_a_subject_of_an_interpreter_is_run_there(tmp_path: Path) -> None:
+    found = ran(tmp_path, subjects=(f"{place(Wrong)}@{sys.executable}",), programs=50, mix=EXP)
+    assert the_cause(found).key.subject == "wrong"
+    with pytest.raises(SubjectError, match="no interpreter '/nowhere/python'"):
+        ran(tmp_path, subjects=("refgrad@/nowhere/python",))
+
+
+def test_an_executor_runs_the_same_batches(tmp_path: Path) -> None:
+    ran(tmp_path / "ours", subjects=("refgrad", place(Wrong)), programs=100, mix=EXP)
+    ran(tmp_path / "pool", subjects=("refgrad", place(Wrong)), programs=100, mix=EXP, executor="processes")
+    assert gate_of(tmp_path / "ours")["causes"] == gate_of(tmp_path / "pool")["causes"] != []
+
+
+@pytest.mark.parametrize(("name", "text"), [("nosuch", "unknown executor 'nosuch'; known: processes"), ("os:nosuch", "cannot be loaded")])
+def test_an_executor_that_is_not_there_is_one_line(name: str, text: str) -> None:
+    with pytest.raises(ExecutorError, match=text):
+        executor(name)
 
 
 def test_a_run_of_nothing_judged_nothing(tmp_path: Path) -> None:
