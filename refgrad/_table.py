@@ -88,9 +88,15 @@ class Op:
         self.wide_limit: Any = options.pop("wide", None)
         self.exact: Any = options.pop("exact", None)  # (arguments of the call) -> (array, radius, nominal dtype) in the exact mode: casts
         # made of differentiable ops in torch, so that a stale view's node is asked for
-        self.checks_first: bool = options.pop("checks_first", False)  # an in-place form's check comes before those of memory
         self.differentiated: bool = options.pop("differentiated", False)
         self.checks_overlap: bool = options.pop("checks_overlap", True)  # an in-place form refuses memory that overlaps itself
+        # (bound arguments) -> whether the in-place form computes elsewhere and copies: then, and only then, it refuses memory that repeats
+        # itself
+        self.copies_over: Any = options.pop("copies_over", None)
+        # an in-place form raises what is wrong with its arguments before it looks at memory (never what is found element by element)
+        self.arguments_first: bool = options.pop("arguments_first", False)
+        self.inplace_refuses: Any = options.pop("inplace_refuses", None)  # as refuses, with the written dtype: kernels that only op_ lacks
+        self.casts_first: bool = options.pop("casts_first", False)  # an in-place form refuses a wider result type before it looks at memory
         self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
         self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be
         self.number_only: tuple[str, ...] = options.pop("number_only", ())  # tensor names that this overload takes as Python numbers only

@@ -61,7 +61,14 @@ def _relu_with_flag(input, inplace):
     return _inplace("relu", input) if inplace else TABLE["relu"].python(input)
 
 
-_THRESHOLD = {"name": "_threshold", **_PRIVATE, **SELECTION, "scalars": ("threshold", "value"), "refuses": no_kernel("threshold_cpu", BOOL)}
+_THRESHOLD = {
+    "name": "_threshold",
+    **_PRIVATE,
+    **SELECTION,
+    "scalars": ("threshold", "value"),
+    "refuses": no_kernel("threshold_cpu", BOOL),
+    "checks_overlap": False,
+}
 
 
 @op(**_THRESHOLD, vjp=dict(input=lambda grad, input, threshold: threshold_backward(grad, input, threshold)))

@@ -189,6 +189,7 @@ def frac(input):
     function=False,
     method=False,
     node="NanToNumBackward0",
+    copies_over=lambda input, nan, posinf, neginf: input.is_floating_point(),
     vjp=dict(input=lambda grad, input: grad * TABLE["isfinite"].public(input)),
 )
 def _nan_to_num(input, nan, posinf, neginf):
