@@ -202,9 +202,13 @@ def check_tensors(entry: Any, bound: tuple[Any, ...], inplace: bool = False) -> 
 
 
 def _laid_out(result: np.ndarray, bound: tuple[Any, ...], entry: Any) -> np.ndarray:
+    if entry.memory_order == "contiguous":
+        return np.asarray(result, order="C")
     arrays = [v._data for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)]
     if all(a.flags.c_contiguous for a in arrays):
         return result
+    if entry.memory_order in entry.place:
+        arrays = [bound[entry.place[entry.memory_order]]._data]
     promoted = [bound[p] for p in entry.promoted_places]
     common = common_dtype(_flatten(bound, entry.promoted_places)).np
     # an operand of another dtype is converted first, into memory of its own, which is dense

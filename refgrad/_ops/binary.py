@@ -14,6 +14,7 @@ from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.structure import to
 from refgrad._ops.unary import SELECTION, _mul_number, masked, vendor, where, zeros_like
+from refgrad._ops.view import write_into
 from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
 
@@ -600,7 +601,7 @@ def _copysign_tensor(input, other):
 
 def _half_at_ties(grad, input, other, loses):
     """The gradient of the winner; both get half where they are equal. NaN compares with nothing, so both get all."""
-    return masked(where(input == other, grad / 2, grad), loses)
+    return write_into(where(input == other, grad / 2, grad), "masked_fill", loses, 0)  # in place: the memory order is that of where
 
 
 @op(

@@ -519,6 +519,7 @@ def _logit_vjp(grad, input, eps):
     method=False,
     tensors=("grad_output", "input"),
     scalars=("threshold",),
+    memory_order="last first",
     **SELECTION,
     vjp=dict(
         grad_output=lambda grad, input, threshold: TABLE["threshold_backward"].public(grad, input, threshold),
