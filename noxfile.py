@@ -50,7 +50,7 @@ def torch_requirement() -> str:
 
 def torch_environment(session: nox.Session) -> str:
     """The Python of the environment that has torch. One pip command asks for everything, so that nothing draws in another torch."""
-    return environment(session, "torch", [torch_requirement(), "--editable", ".[tests]"])
+    return environment(session, "torch", [torch_requirement(), "--editable", "."])
 
 
 def environment(session: nox.Session, name: str, requirements: list[str]) -> str:
@@ -171,7 +171,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def quality(session: nox.Session) -> None:
-    """Is the tester any good: planted defects must be caught, and refgrad's numbers are certified."""
+    """Is the tester any good: planted defects must be caught, and nothing where none is planted."""
     judge_pytest(session, "tests/quality", *session.posargs, processes="0")  # each search has workers on both cores: two would share them
 
 

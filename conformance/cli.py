@@ -15,7 +15,7 @@ import click
 
 from conformance.divergence import Divergence
 from conformance.events import Event, RunError, merge, os_reason, read
-from conformance.known_failures import SHIPPED, USER, KnownError, KnownFailures, accept, lint, load, prune
+from conformance.known_failures import SHIPPED, USER, KnownError, KnownFailures, accept, known_table, lint, load, prune
 from conformance.output import OutputError
 from conformance.program import HOOK_ACTIONS, Literal, Program, ProgramError, Statement
 
@@ -375,9 +375,14 @@ def known() -> None:
 
 @known.command("list")
 @click.option("--known", "known_files", multiple=True, type=PATH)
-def known_list(known_files: tuple[Path, ...]) -> None:
+@click.option("--markdown", is_flag=True, help="as a table, such as the one of docs/findings.md")
+def known_list(known_files: tuple[Path, ...], markdown: bool) -> None:
     """Every entry: its id, what it covers, its reason."""
-    for entry in _known(known_files).entries:
+    entries = _known(known_files).entries
+    if markdown:
+        click.echo("\n".join(known_table(entries)))
+        return
+    for entry in entries:
         click.echo(f"{entry.id}  {entry.op} {entry.facet} {','.join(entry.dtype)}  {' '.join(entry.reason.split())}")
 
 

@@ -124,6 +124,18 @@ def attributes_of(divergence: Divergence) -> dict[str, str]:
     return found | divergence.attributes
 
 
+def known_table(entries: Sequence[Entry]) -> list[str]:
+    """The entries as the lines of a Markdown table."""
+    lines = ["| id | op | compared | dtypes | torch | what torch does, and what is right | upstream |", "|---|---|---|---|---|---|---|"]
+    for e in sorted(entries, key=lambda entry: entry.id):
+        dtypes = "all" if e.dtype == ("*",) else ", ".join(e.dtype)
+        reason = " ".join(e.reason.split()).replace("|", "\\|").replace("*", "\\*")
+        lines.append(
+            f"| `{e.id}` | `{e.op}` | {e.facet.replace('_', ' ')} | {dtypes} | {e.torch} | {reason} | {e.upstream or 'not reported'} |"
+        )
+    return lines
+
+
 # --- conditions ----------------------------------------------------------------------------------------------------------
 
 _COMPARISONS: Final = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}

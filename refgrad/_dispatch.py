@@ -9,7 +9,7 @@ import numpy as np
 
 from refgrad import _dtypes, _exact
 from refgrad._dtypes import BOOL, F32, F64, FLOAT, OF, narrow, promote_types, result_type, scalar_dtype
-from refgrad._errors import error
+from refgrad._errors import error, raised_in_kernel
 from refgrad._exact import ExactTensor
 from refgrad._grad_mode import GRAD, MODE
 from refgrad._graph import SEQUENCE, Node, edge, form, save_input, save_result
@@ -120,8 +120,8 @@ def prepare(entry: Any, bound: tuple[Any, ...]) -> tuple[list[Any], _dtypes.dtyp
 def _refuse(entry: Any, nominal: _dtypes.dtype, values: list[Any]) -> None:
     try:
         entry.refuses(nominal, values)
-    except NotImplementedError:  # found when the kernel is chosen, which is after the shapes
-        if entry.error == "elementwise":
+    except RuntimeError as raised:
+        if entry.error == "elementwise" and raised_in_kernel(raised):
             check_broadcast([v for v in values if isinstance(v, Tensor)])
         raise
 
@@ -202,9 +202,13 @@ def check_tensors(entry: Any, bound: tuple[Any, ...], inplace: bool = False) -> 
 
 
 def _laid_out(result: np.ndarray, bound: tuple[Any, ...], entry: Any) -> np.ndarray:
+    if entry.memory_order == "contiguous":
+        return np.asarray(result, order="C")
     arrays = [v._data for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)]
     if all(a.flags.c_contiguous for a in arrays):
         return result
+    if entry.memory_order in entry.place:
+        arrays = [bound[entry.place[entry.memory_order]]._data]
     promoted = [bound[p] for p in entry.promoted_places]
     common = common_dtype(_flatten(bound, entry.promoted_places)).np
     # an operand of another dtype is converted first, into memory of its own, which is dense
@@ -413,14 +417,16 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     for value in _flatten(bound, entry.tensor_places):
         if enabled and isinstance(value, Tensor) and value._view is not None:
             refresh(value)
-    if entry.apart:
-        check_apart(target, _flatten(bound, entry.tensor_places)[1:])
-    if entry.check is not None and entry.checks_first:
+    if entry.check is not None:
         entry.check(*bound)
-    if entry.checks_overlap and not (entry.name == "copy" and _same_memory(target, bound[1])):  # a copy onto itself does nothing
-        check_memory(target, [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)])
-    if entry.check is not None and not entry.checks_first:
-        entry.check(*bound)
+    if entry.promote in ("common", "float"):
+        _refuse_before_memory(entry, bound)
+    try:
+        _check_written_memory(entry, bound)
+    except RuntimeError:
+        if entry.arguments_first:
+            _refuse_arguments(entry, bound)
+        raise
     result = inplace_result(entry, bound)
     node = None
     if recording and target.dtype.category == FLOAT:
@@ -433,6 +439,45 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
         node = make_node(entry, bound, [target], edges, before, inplace=True)
     write(target, result, node)
     return target
+
+
+def _refuse_before_memory(entry: Any, bound: tuple[Any, ...]) -> None:
+    """Raises for dtypes where torch does so before it looks at memory: not where a kernel is missing or fails."""
+    values = _flatten(bound, entry.promoted_places)
+    nominal = common_dtype(values)
+    if entry.refuses is not None:
+        try:
+            entry.refuses(nominal, values)
+        except RuntimeError as raised:
+            if not raised_in_kernel(raised):
+                raise
+    if entry.casts_first and nominal.category > bound[0].dtype.category:
+        raise error("result_cast", result=_cast_name(nominal), output=_dtypes.CPP_NAMES[bound[0].dtype.name])
+
+
+def _refuse_arguments(entry: Any, bound: tuple[Any, ...]) -> None:
+    """Raises what the op itself raises before it looks at memory."""
+    from refgrad._random import Generator
+
+    if "generator" in entry.place:  # nothing is drawn from the stream
+        bound = tuple([Generator() if name == "generator" else value for name, value in zip(entry.params, bound, strict=True)])
+    try:
+        inplace_result(entry, bound)
+    except (RuntimeError, IndexError) as raised:
+        if not raised_in_kernel(raised) or isinstance(raised, NotImplementedError):
+            raise raised from None
+
+
+def _check_written_memory(entry: Any, bound: tuple[Any, ...]) -> None:
+    """Raises where the memory to be written is such that the order of writes would tell."""
+    target, *operands = [v for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)]
+    if entry.apart:
+        check_apart(target, operands)
+    if entry.copies_over is not None:
+        if entry.copies_over(*bound):
+            check_repeats(target)
+    elif entry.checks_overlap and not (entry.name == "copy" and _same_memory(target, bound[1])):  # a copy onto itself does nothing
+        check_memory(target, operands)
 
 
 def _same_memory(a: Tensor, b: Any) -> bool:
@@ -453,6 +498,8 @@ def inplace_result(entry: Any, bound: tuple[Any, ...]) -> np.ndarray:
             raise error("result_cast", result=_cast_name(nominal), output=_cast_name(target.dtype))
     arguments, _ = prepare(entry, bound)
     result = np.asarray(_forward(entry, arguments, bound))
+    if entry.inplace_refuses is not None and result.size:
+        entry.inplace_refuses(target.dtype, values)
     if result.shape != target._data.shape:
         if _broadcast_to(values, result.shape):
             raise error("inplace_broadcast", output=list(target._data.shape), broadcast=list(result.shape))
@@ -496,10 +543,20 @@ def check_inplace(target: Tensor, recording: bool) -> None:
         raise error("leaf_inplace")
 
 
-def check_memory(target: Tensor, operands: list[Tensor]) -> None:
-    """Raises where the written memory repeats itself (as torch tells it: a stride of 0), or partly overlaps an operand."""
-    if target._data.size and any(s == 0 and n > 1 for s, n in zip(target._data.strides, target._data.shape, strict=True)):
+def repeats(array: np.ndarray) -> bool:
+    """Whether the array names a place twice, as torch tells it: by a stride of 0."""
+    return array.size > 0 and any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True))
+
+
+def check_repeats(target: Tensor) -> None:
+    """Raises where the written memory repeats itself."""
+    if repeats(target._data):
         raise error("overlap_inplace")
+
+
+def check_memory(target: Tensor, operands: list[Tensor]) -> None:
+    """Raises where the written memory repeats itself or partly overlaps an operand."""
+    check_repeats(target)
     for operand in operands:
         if (
             operand is not target

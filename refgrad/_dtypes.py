@@ -61,6 +61,19 @@ float64 = dtype("float64", np.float64, FLOAT, "DoubleTensor", 2.0**-53, 2.0**-10
 ALL: Final = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
 BY_NAME: Final = {d.name: d for d in ALL}
 OF: Final[dict[Any, dtype]] = {d.np: d for d in ALL}
+#: a dtype's name -> its element type, as C++ names it in errors
+CPP_NAMES: Final = {
+    "float32": "float",
+    "float64": "double",
+    "float16": "c10::Half",
+    "bfloat16": "c10::BFloat16",
+    "int64": "long int",
+    "int32": "int",
+    "int16": "short int",
+    "int8": "signed char",
+    "uint8": "unsigned char",
+    "bool": "bool",
+}
 ALIASES: Final = {"float": float32, "double": float64, "half": float16, "long": int64, "int": int32, "short": int16}
 F16, BF16, F32, F64 = float16.np, bfloat16.np, float32.np, float64.np
 _DEFAULT = [float32]

@@ -355,7 +355,7 @@ def _call_hooks(node: Node, grads: list[Any]) -> None:
         tensor = reference()
         if tensor is not None and grads[nr] is not None:
             held = tensor._grad
-            tensor._grad = TABLE["clone"].public(grads[nr]) if held is None else TABLE["add"].public(held, grads[nr])
+            tensor._grad = TABLE["_contiguous_clone"].public(grads[nr]) if held is None else TABLE["add"].public(held, grads[nr])
 
 
 def _checked(returned: Any, gradient: Any) -> Any:

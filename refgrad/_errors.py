@@ -168,6 +168,8 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
 
 #: the keys above: errors of autograd itself and of shapes, no op's own
 SHARED: Final = frozenset(ERRORS)
+#: keys of errors that a kernel raises, after memory and shapes were checked
+_IN_KERNELS: Final[set[str]] = set()
 
 
 def error(key: str, **parts: Any) -> Exception:
@@ -178,13 +180,22 @@ def error(key: str, **parts: Any) -> Exception:
     return made
 
 
-def declare(key: str, kind: type[Exception], template: str) -> None:
-    """Adds an error that one op raises; stands beside that op."""
+def declare(key: str, kind: type[Exception], template: str, *, in_kernel: bool = False) -> None:
+    """Adds an error that one op raises; stands beside that op. in_kernel: torch finds it when the kernel is chosen or runs, which is after
+    memory and shapes were checked (a missing kernel always is).
+    """
     if key in ERRORS and ERRORS[key] != (kind, template):
         raise ValueError(f"error key {key!r} is declared twice with different texts")
     ERRORS[key] = (kind, template)
+    if in_kernel or kind is NotImplementedError:
+        _IN_KERNELS.add(key)
     _patterns.cache_clear()
     key_of.cache_clear()
+
+
+def raised_in_kernel(raised: Exception) -> bool:
+    key = getattr(raised, "key", "")
+    return key == "no_kernel" or key in _IN_KERNELS
 
 
 @lru_cache(maxsize=1)

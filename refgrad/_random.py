@@ -284,9 +284,10 @@ def normal(
     """
     if not std >= 0.0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
-    dt = np.dtype(dtype)
+    dt, count = np.dtype(dtype), _count(shape)
+    if count == 0:  # no kernel is asked for
+        return np.empty(shape, dt)
     _floating(dt, "normal_kernel_cpu")
-    count = _count(shape)
     if contiguous and count >= BLOCK:
         return _normal_blocks(generator, mean, std, count, dt).reshape(shape)
     normals = np.array(generator.scalar_normals(count), dtype=np.float64)

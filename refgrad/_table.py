@@ -78,7 +78,8 @@ class Op:
         elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
         # an elementwise kernel, whose result keeps operands' memory order
         self.iterates: bool = options.pop("iterates", elementwise and not self.view and self.list_place is None)
-        self.memory_order: str = options.pop("memory_order", "first first")  # whose memory order an elementwise result takes first
+        # whose memory order an elementwise result takes first: "first first", "last first", one operand's name, or "contiguous"
+        self.memory_order: str = options.pop("memory_order", "first first")
         self.ulps: Any = options.pop("ulps", None)
         self.scale: Any = options.pop("scale", None)  # the magnitude an allowance is relative to, where it is not the result
         self.accumulates: bool = options.pop("accumulates", False)
@@ -88,9 +89,15 @@ class Op:
         self.wide_limit: Any = options.pop("wide", None)
         self.exact: Any = options.pop("exact", None)  # (arguments of the call) -> (array, radius, nominal dtype) in the exact mode: casts
         # made of differentiable ops in torch, so that a stale view's node is asked for
-        self.checks_first: bool = options.pop("checks_first", False)  # an in-place form's check comes before those of memory
         self.differentiated: bool = options.pop("differentiated", False)
         self.checks_overlap: bool = options.pop("checks_overlap", True)  # an in-place form refuses memory that overlaps itself
+        # (bound arguments) -> whether the in-place form computes elsewhere and copies: then, and only then, it refuses memory that repeats
+        # itself
+        self.copies_over: Any = options.pop("copies_over", None)
+        # an in-place form raises what is wrong with its arguments before it looks at memory (never what is found element by element)
+        self.arguments_first: bool = options.pop("arguments_first", False)
+        self.inplace_refuses: Any = options.pop("inplace_refuses", None)  # as refuses, with the written dtype: kernels that only op_ lacks
+        self.casts_first: bool = options.pop("casts_first", False)  # an in-place form refuses a wider result type before it looks at memory
         self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
         self.moves: Any = options.pop(
             "moves", None
@@ -481,8 +488,7 @@ def _tensor_body(entry: Op, given: list[str], promoted: list[str]) -> list[str]:
     if promoted and entry.promote != "bool":
         body.append('if r.dtype is not dt and r.dtype.kind == "f": r = r.astype(dt)')
     if entry.iterates:
-        contiguous = " and ".join(_unless_none(entry, t, f"{t}._data.flags.c_contiguous", "True") for t in given)
-        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [t._data for t in ({', '.join(given)}, ) if t is not None])")
+        body.append(_layout_line(entry, {t: f"{t}._data" for t in given}))
     body += ["out = new(Tensor)", "out._data = r"]
     differentiable = [d for d in entry.vjp if d in given]
     if differentiable:
@@ -490,6 +496,20 @@ def _tensor_body(entry: Op, given: list[str], promoted: list[str]) -> list[str]:
         body += ["dt = r.dtype", f"if ({needs}) and MODE.mode == 0 and OF[dt].category == 2:"]
         body += _indent(1, _record_lines(entry, differentiable, given))
     return [*body, "return out"]
+
+
+def _layout_line(entry: Op, arrays: dict[str, str]) -> str:
+    """Source that gives the result ``r`` its memory order; ``arrays``: operand -> source of its array, if the operand is given."""
+    if entry.memory_order == "contiguous":
+        return 'if r.ndim > 1: r = asarray(r, order="C")'
+    ordered = [entry.memory_order] if entry.memory_order in arrays else list(arrays)
+    if entry.memory_order == "last first":
+        ordered.reverse()
+    contiguous = " and ".join(_unless_none(entry, t, f"{a}.flags.c_contiguous", "True") for t, a in arrays.items())
+    listed = f"[{', '.join(_unless_none(entry, t, arrays[t], 'None') for t in ordered)}]"
+    if any(_optional(entry, t) for t in ordered):
+        listed = f"[a for a in {listed} if a is not None]"
+    return f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, {listed})"
 
 
 def _tensor_arguments(entry: Op, given: list[str], promoted: list[str]) -> list[str]:
@@ -573,9 +593,7 @@ def _fast_body(entry: Op, arrays: list[str], tensors: list[str]) -> list[str]:
         body += ["    r = r.astype(dt) if r.__class__ is ndarray else asarray(r, dt)"]
     body += ["except (ValueError, TypeError):", f"    return call(op_, ({everything}))"]
     if entry.iterates:
-        contiguous = " and ".join(f"{x}.flags.c_contiguous" for x in arrays)
-        ordered = arrays if entry.memory_order == "first first" else reversed(arrays)
-        body.append(f"if r.ndim > 1 and not ({contiguous}): r = laid_out(r, [{', '.join(ordered)}])")
+        body.append(_layout_line(entry, dict(zip(entry.tensors, arrays, strict=True))))
     body += ["if r.__class__ is not ndarray: r = asarray(r)", "out = new(Tensor)", "out._data = r"]
     differentiable = [d for d in entry.vjp if d in tensors and entry.promote != "bool"]  # a bool has no gradient
     if differentiable:

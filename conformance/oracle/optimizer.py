@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from conformance.observation import Observation
 from conformance.oracle.interval import compare, evidence
 from conformance.oracle.local import judge_aliases
@@ -20,12 +18,15 @@ DEFAULTS: dict[str, Any] = {"lr": 1e-3, "momentum": 0, "dampening": 0, "weight_d
 
 @dataclass(slots=True)
 class _Optimizer:
-    """``buffers``: the momentum buffers as balls; nobody sees them, so their radii grow with each step."""
+    """``buffers``: the momentum buffers as balls; nobody sees them, so their radii grow with each step. ``shares``: parameters may share
+    memory.
+    """
 
     op: str
     params: list[str]
     options: dict[str, Any]
     buffers: dict[str, Any] = field(default_factory=dict)
+    shares: bool = False
 
 
 def judge_create(judge: Any, index: int, statement: Statement, seen: Observation) -> None:
@@ -38,37 +39,62 @@ def judge_step(judge: Any, index: int, statement: Statement, seen: Observation) 
     optimizer = judge.optimizers.get(statement.args[0].name)
     if optimizer is None:
         return
-    if len({judge.slots.get(n, n) for n in optimizer.params}) != len(optimizer.params):  # one parameter twice, which torch only warns of
+    names = [n for n in optimizer.params if n in judge.values and n + ".grad" in judge.values and n in judge.states]
+    places = {name: _place(judge, name) for name in names}
+    if _is_unclear(judge, optimizer, places):
         judge.expected_change.update(judge.values)
         return
-    written: dict[str, np.ndarray] = {}
-    for name in optimizer.params:
-        grad = judge.values.get(name + ".grad")
-        if name not in judge.values or grad is None or name not in judge.states:
-            continue
-        with no_grad():
-            out = sgd(optimizer, name, ball(judge.values[name]), ball(grad))
-        got = judge.now[name]
-        comparison = compare(out._data, out.radius, got)
-        judge.count(optimizer.op, name, "value", comparison, out._data, got)
-        if comparison.bad is not None:
-            found = evidence(out._data, out.radius, got, comparison.bad, "the documented algorithm, one rounding per step")
-            judge.diverge(index, optimizer.op, "value", name, found)
-        written[name] = got
-    judge_aliases(judge, index, statement, written)
+    started = frozenset(optimizer.buffers)
+    stepped: dict[Any, Any] = {}  # a parameter given twice steps twice
+    with no_grad():
+        for name in names:
+            place = places[name]
+            param = stepped[place] if place in stepped else ball(judge.values[name])
+            stepped[place] = sgd(optimizer, _first_name(judge, places, name), started, param, ball(judge.values[name + ".grad"]))
+    for name in dict.fromkeys(names):
+        _compare(judge, index, optimizer.op, name, stepped[places[name]])
+    judge_aliases(judge, index, statement, {name: judge.now[name] for name in names})
 
 
-def sgd(optimizer: _Optimizer, name: str, param: Any, grad: Any) -> Any:
-    """One step of torch.optim.SGD's documented algorithm on balls."""
+def _place(judge: Any, name: str) -> tuple[Any, ...]:
+    """Where the parameter's elements stand."""
+    s = judge.states[name]
+    return (s.alias, s.offset, s.shape, s.strides)
+
+
+def _is_unclear(judge: Any, optimizer: _Optimizer, places: dict[str, Any]) -> bool:
+    """Whether parameters are different views of one memory, or one was given under two names of which one is gone."""
+    if all(name in judge.states for name in optimizer.params):
+        optimizer.shares = len({_place(judge, name) for name in optimizer.params}) != len(optimizer.params)
+    views = len({place[0] for place in places.values()}) != len(set(places.values()))
+    return views or (optimizer.shares and any(name not in judge.states for name in optimizer.params))
+
+
+def _first_name(judge: Any, places: dict[str, Any], name: str) -> str:
+    """The first of the parameters' names for this tensor: they have one gradient, which tensors that share memory have not."""
+    grads = {n: judge.states[n + ".grad"].alias for n in places if n + ".grad" in judge.states}
+    return next((n for n in grads if (grads[n], places[n]) == (grads.get(name), places[name])), name)
+
+
+def _compare(judge: Any, index: int, op: str, name: str, out: Any) -> None:
+    got = judge.now[name]
+    comparison = compare(out._data, out.radius, got)
+    judge.count(op, name, "value", comparison, out._data, got)
+    if comparison.bad is not None:
+        found = evidence(out._data, out.radius, got, comparison.bad, "the documented algorithm, one rounding per step")
+        judge.diverge(index, op, "value", name, found)
+
+
+def sgd(optimizer: _Optimizer, tensor: str, started: frozenset[str], param: Any, grad: Any) -> Any:
+    """One step of torch.optim.SGD's documented algorithm on balls. ``started``: tensors that had a momentum buffer before this step."""
     o = optimizer.options
     if o["maximize"]:
         grad = -grad
     if o["weight_decay"] != 0:
         grad = grad.add(param, alpha=o["weight_decay"])
     if o["momentum"] != 0:
-        buffer = optimizer.buffers.get(name)
-        buffer = grad if buffer is None else (buffer * o["momentum"]).add(grad, alpha=1 - o["dampening"])
-        optimizer.buffers[name] = buffer
+        buffer = (optimizer.buffers[tensor] * o["momentum"]).add(grad, alpha=1 - o["dampening"]) if tensor in started else grad
+        optimizer.buffers[tensor] = buffer
         grad = grad.add(buffer, alpha=o["momentum"]) if o["nesterov"] else buffer
     return param.add(grad, alpha=-o["lr"])
 

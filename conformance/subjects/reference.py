@@ -68,15 +68,14 @@ class Reference:
         pass
 
     def lay_out(self, tensor: Any, strides: tuple[int, ...]) -> None:
-        """The tensor's elements in new memory of this order, unless it lies so already."""
+        """The tensor's elements in new memory with these strides, unless it lies so already where strides address anything."""
         data = tensor._data
-        if data.size == 0 or element_strides(data) == tuple(strides):
+        if data.size == 0 or all(a == b for a, b, n in zip(element_strides(data), strides, data.shape, strict=True) if n > 1):
             return
-        order = sorted(range(data.ndim), key=lambda d: (-strides[d], d))
-        laid = np.empty([data.shape[d] for d in order], data.dtype).transpose(np.argsort(order))
-        if element_strides(laid) == tuple(strides):
-            laid[...] = data
-            tensor._data, tensor._storage, tensor._view = laid, None, None
+        memory = np.empty(1 + sum((n - 1) * s for n, s in zip(data.shape, strides, strict=True)), data.dtype)
+        laid = from_memory(memory, data.shape, strides, 0)
+        laid[...] = data
+        tensor._data, tensor._storage, tensor._view = laid, None, None
 
     def describe(self) -> dict[str, str]:
         return {"version": "reference", "torch": TORCH, "capability": "numpy"}

@@ -61,7 +61,14 @@ def _relu_with_flag(input, inplace):
     return _inplace("relu", input) if inplace else TABLE["relu"].python(input)
 
 
-_THRESHOLD = {"name": "_threshold", **_PRIVATE, **SELECTION, "scalars": ("threshold", "value"), "refuses": no_kernel("threshold_cpu", BOOL)}
+_THRESHOLD = {
+    "name": "_threshold",
+    **_PRIVATE,
+    **SELECTION,
+    "scalars": ("threshold", "value"),
+    "refuses": no_kernel("threshold_cpu", BOOL),
+    "checks_overlap": False,
+}
 
 
 @op(**_THRESHOLD, vjp=dict(input=lambda grad, input, threshold: threshold_backward(grad, input, threshold)))
@@ -82,6 +89,7 @@ def threshold(input, threshold, value, inplace=False):
 @op(
     **_KERNEL,
     scalars=("slope",),
+    memory_order="last first",
     direct=True,
     ulps=1.0,
     reason="at most one product",
@@ -319,6 +327,7 @@ def log_sigmoid_array(x: np.ndarray) -> np.ndarray:
 
 @op(
     **_KERNEL,
+    memory_order="grad_output",  # then comes a contiguous buffer that torch keeps from the forward
     ulps=8.0,
     flushes=True,
     reason="exp within 2 ulp, sum, quotient, product; torch forms 1 - z / (1 + z) where the input is negative",
@@ -681,7 +690,7 @@ def _log_softmax_backward_radius(arguments, radii, results, nominal):
     return own + g + powers * _total(g, dim) + powers * np.abs(total) * o
 
 
-_SOFTMAX_KERNEL = {**_PRIVATE, "tensors": ("grad_output", "output")}
+_SOFTMAX_KERNEL = {**_PRIVATE, "tensors": ("grad_output", "output"), "memory_order": "contiguous"}
 
 
 @op(

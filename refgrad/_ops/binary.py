@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dispatch import broadcast_shapes, common_dtype, no_kernel
+from refgrad._dispatch import broadcast_shapes, no_kernel
 from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.structure import to
 from refgrad._ops.unary import SELECTION, _mul_number, masked, undecided_truth, vendor, where, zeros_like
+from refgrad._ops.view import write_into
 from refgrad._table import OVERLOADS, TABLE, op
 from refgrad._tensor import Tensor
 
@@ -25,10 +26,12 @@ declare(
     _SUB + "a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead.",
 )
 declare("sub_two_bools", RuntimeError, _SUB + "two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead.")
-declare("zero_division", RuntimeError, "ZeroDivisionError")
+declare("zero_division", RuntimeError, "ZeroDivisionError", in_kernel=True)
 declare("rounding_mode", RuntimeError, "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{mode}'")
+declare("alpha_bool", RuntimeError, "Boolean alpha only supported for Boolean results.")
+declare("alpha_float", RuntimeError, "For integral input tensors, argument alpha must not be a floating point number.")
 declare("negative_power", RuntimeError, "Integers to negative integer powers are not allowed.")
-declare("overflow", RuntimeError, "value cannot be converted to type {dtype}_t without overflow")
+declare("overflow", RuntimeError, "value cannot be converted to type {dtype}_t without overflow", in_kernel=True)
 declare("expected_dtype", RuntimeError, "expected dtype {input} for `{name}` but got dtype {found}")
 declare(
     "addcdiv_integers",
@@ -69,7 +72,17 @@ def _refuse_bools(nominal: _dtypes.dtype, values: list[Any]) -> None:
 
 
 def _alpha(alpha, array):
+    """The factor as the operands' dtype holds it."""
+    if alpha.__class__ is not int:
+        _check_alpha(alpha, array.dtype)
     return np.asarray(alpha, array.dtype)
+
+
+def _check_alpha(alpha: Any, dtype: np.dtype[Any]) -> None:
+    if isinstance(alpha, bool) and dtype.kind != "b":
+        raise error("alpha_bool")
+    if isinstance(alpha, float) and dtype.kind in "iub":
+        raise error("alpha_float")
 
 
 def _sum_ulps(input, other, alpha):
@@ -90,7 +103,7 @@ def _sum_scale(input, other, alpha):
     vjp=dict(input=lambda grad: grad, other=lambda grad, alpha: grad if alpha == 1 else grad * alpha),
 )
 def add(input, other, *, alpha=1):
-    return np.add(input, other) if alpha == 1 else input + other * _alpha(alpha, other)
+    return np.add(input, other) if alpha.__class__ is int and alpha == 1 else input + other * _alpha(alpha, other)
 
 
 @op(
@@ -104,7 +117,7 @@ def add(input, other, *, alpha=1):
     vjp=dict(input=lambda grad: grad, other=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha),
 )
 def sub(input, other, *, alpha=1):
-    return np.subtract(input, other) if alpha == 1 else input - other * _alpha(alpha, other)
+    return np.subtract(input, other) if alpha.__class__ is int and alpha == 1 else input - other * _alpha(alpha, other)
 
 
 @op(
@@ -119,7 +132,7 @@ def sub(input, other, *, alpha=1):
     vjp=dict(input=lambda grad, alpha: -grad if alpha == 1 else grad * -alpha),
 )
 def rsub(input, other, *, alpha=1):
-    return np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
+    return np.subtract(other, input) if alpha.__class__ is int and alpha == 1 else other - input * _alpha(alpha, input)
 
 
 @op(
@@ -135,7 +148,7 @@ def rsub(input, other, *, alpha=1):
 )
 def _rsub_tensor(input, other, *, alpha=1):
     broadcast_shapes(other.shape, input.shape)
-    return np.subtract(other, input) if alpha == 1 else other - input * _alpha(alpha, input)
+    return np.subtract(other, input) if alpha.__class__ is int and alpha == 1 else other - input * _alpha(alpha, input)
 
 
 # --- mul, div ---------------------------------------------------------------------------------------------------------
@@ -185,8 +198,6 @@ def _divisors(kernel: str) -> Any:
 def _check_mode(input: Any, other: Any, rounding_mode: str) -> None:
     if rounding_mode not in ("trunc", "floor"):
         raise error("rounding_mode", mode=rounding_mode)
-    values = [input, other]
-    _divisors(f"div_{rounding_mode}_cpu")(common_dtype(values), values)
 
 
 def floor_quotient(input: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -237,6 +248,9 @@ def _div_unrounded(input, other, *, rounding_mode):
     vjp=dict(input=lambda grad, other: zeros_like(grad), other=lambda grad, input, other: zeros_like(grad)),
 )
 def _div_rounded(input, other, *, rounding_mode):
+    np.broadcast_shapes(input.shape, other.shape)
+    if other.dtype.kind != "f":  # found by the kernel, so after the shapes
+        _divisors(f"div_{rounding_mode}_cpu")(_dtypes.OF[other.dtype], [input, other])
     return trunc_quotient(input, other) if rounding_mode == "trunc" else floor_quotient(input, other)
 
 
@@ -593,7 +607,7 @@ def _copysign_tensor(input, other):
 
 def _half_at_ties(grad, input, other, loses):
     """The gradient of the winner; both get half where they are equal. NaN compares with nothing, so both get all."""
-    return masked(where(input == other, grad / 2, grad), loses)
+    return write_into(where(input == other, grad / 2, grad), "masked_fill", loses, 0)  # in place: the memory order is that of where
 
 
 @op(
@@ -647,24 +661,6 @@ def fmin(input, other):
 # --- lerp, addcmul, addcdiv -------------------------------------------------------------------------------------------
 
 
-_TYPE_NAMES = {
-    "float32": "float",
-    "float64": "double",
-    "float16": "c10::Half",
-    "bfloat16": "c10::BFloat16",
-    "uint8": "unsigned char",
-    "int8": "signed char",
-    "int16": "short int",
-    "int32": "int",
-    "int64": "long int",
-}
-
-
-def _type_name(dtype: _dtypes.dtype) -> str:
-    """As C++ names the element type."""
-    return _TYPE_NAMES.get(dtype.name, dtype.name)
-
-
 def _lerp_dtypes(kernel: str) -> Any:
     lacks = no_kernel(kernel, BOOL, INT)
 
@@ -672,7 +668,7 @@ def _lerp_dtypes(kernel: str) -> Any:
         first = values[0].dtype
         for name, value in zip(("end", "weight"), values[1:], strict=False):
             if value.dtype is not first and (name == "end" or value._data.ndim):
-                raise error("expected_dtype", name=name, input=_type_name(first), found=_type_name(value.dtype))
+                raise error("expected_dtype", name=name, input=_dtypes.CPP_NAMES[first.name], found=_dtypes.CPP_NAMES[value.dtype.name])
         lacks(nominal, values)
 
     return refuse

@@ -167,12 +167,13 @@ def _clamp_max_vjp(grad, input, min, max):
     return where(chosen, grad, 0)
 
 
-_CLAMP = {**SELECTION, "inplace": True, "tensors": _BOUNDS, "check": _check_bounds, "checks_first": True}
+_CLAMP = {**SELECTION, "inplace": True, "tensors": _BOUNDS, "check": _check_bounds}
 
 
 @op(
     **_CLAMP,
     node="1",
+    casts_first=True,
     number_only=("min", "max"),
     refuses=_bounds("clamp_scalar_cpu"),
     vjp=dict(input=lambda grad, input, min, max: where(_inside(input, min, max), grad, 0)),
@@ -209,6 +210,7 @@ _CLAMP_MAX = {**SELECTION, "inplace": True, "tensors": ("input", "max")}
 
 @op(
     **_CLAMP_MIN,
+    casts_first=True,
     number_only=("min",),
     refuses=_bounds("clamp_min_scalar_cpu"),
     vjp=dict(input=lambda grad, input, min: where(input >= min, grad, 0)),
@@ -229,6 +231,7 @@ def _clamp_min_tensor(input, min):
 
 @op(
     **_CLAMP_MAX,
+    casts_first=True,
     number_only=("max",),
     refuses=_bounds("clamp_max_scalar_cpu"),
     vjp=dict(input=lambda grad, input, max: where(input <= max, grad, 0)),

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from refgrad import _dtypes, _exact, _tensor
+from refgrad._dispatch import _c_name
 from refgrad._dtypes import BOOL, FLOAT, INT, OF, narrow, promote_types, scalar_dtype
 from refgrad._errors import declare, error
 from refgrad._storage import overlaps_itself
@@ -302,6 +303,18 @@ def _number(value: Any, dtype: _dtypes.dtype) -> Any:
 def fitted(value: Any, dtype: _dtypes.dtype) -> Any:
     """A Python number as a kernel's argument of an integer dtype. Raises torch's error for what does not fit."""
     return _fitted(value, dtype, _CPP.get(dtype.name, dtype.name))
+
+
+def scalar_for(array: np.ndarray, value: Any) -> np.ndarray:
+    """A Python number as an element of the array's dtype. Raises torch's error for one that does not fit."""
+    d = OF.get(array.dtype)
+    if d is None or (d.category == FLOAT and not np.isfinite(value)):
+        return np.asarray(value, array.dtype)
+    if d.category != FLOAT:
+        return np.asarray(fitted(value, d), array.dtype)
+    if abs(value) > d.largest:
+        raise error("value_overflow", kind=_c_name(d))
+    return narrow(np.asarray(value, np.float64), d.np)
 
 
 def _fitted(value: Any, dtype: _dtypes.dtype, kind: str) -> Any:
@@ -632,13 +645,13 @@ def _no_gradient(grad):
     return zeros_like(grad)
 
 
-@op(name="uniform", promote="none", inplace=True, method=False, function=False, vjp=dict(input=_no_gradient))
+@op(name="uniform", promote="none", inplace=True, arguments_first=True, method=False, function=False, vjp=dict(input=_no_gradient))
 def _uniform(input, from_=0.0, to=1.0, *, generator=None):
     random, stream = _source(generator)
     return _visited(np.empty_like(input, order="K"), random.uniform(stream, from_, to, input.shape, input.dtype))
 
 
-@op(name="normal", promote="none", inplace=True, method=False, function=False, vjp=dict(input=_no_gradient))
+@op(name="normal", promote="none", inplace=True, arguments_first=True, method=False, function=False, vjp=dict(input=_no_gradient))
 def _normal(input, mean=0.0, std=1.0, *, generator=None):
     random, stream = _source(generator)
     values = random.normal(stream, mean, std, input.shape, input.dtype, contiguous=input.flags.c_contiguous)
@@ -656,6 +669,7 @@ def bernoulli(input, *, generator=None):
     name="bernoulli",
     promote="none",
     inplace=True,
+    arguments_first=True,
     method=False,
     function=False,
     node="2",

@@ -14,9 +14,9 @@ import numpy as np
 
 from refgrad import _dtypes
 from refgrad._dispatch import _c_name, broadcast_shapes
-from refgrad._dtypes import FLOAT, OF, narrow
+from refgrad._dtypes import CPP_NAMES, FLOAT, OF, narrow
 from refgrad._errors import declare, error
-from refgrad._ops.creation import empty_as, fitted
+from refgrad._ops.creation import empty_as, scalar_for
 from refgrad._ops.reduction import DIM
 from refgrad._ops.view import (
     _along,
@@ -39,7 +39,7 @@ from refgrad._tensor import Tensor, make
 
 _BOUNDS = "index {index} is out of bounds for dimension {dim} with size {size}"
 declare("index_bounds", IndexError, _BOUNDS)
-declare("index_bounds_runtime", RuntimeError, _BOUNDS)
+declare("index_bounds_runtime", RuntimeError, _BOUNDS, in_kernel=True)
 declare("index_bounds_empty", IndexError, "index is out of bounds for dimension with size 0")
 declare(
     "index_0d",
@@ -115,11 +115,12 @@ declare(
     "index_copy_(): When source and destination are not scalars, their dimensionality must match. Source "
     "dimensionality ({source}), destination dimensionality ({input})",
 )
-declare("copy_index_dtype", RuntimeError, "index_copy_(): Expected a long tensor for index, but got {kind}")
+declare("copy_index_dtype", RuntimeError, "index_copy_(): Expected a long tensor for index, but got {kind}", in_kernel=True)
 declare(
     "copy_dtype",
     RuntimeError,
     "index_copy_(): self and source expected to have the same dtype, but got (self) {input} and (source) {source}",
+    in_kernel=True,
 )
 declare(
     "copy_shape",
@@ -128,7 +129,7 @@ declare(
     "dimension {dim} and source slice shape: {source} at dimension 0.",
 )
 declare("copy_count", IndexError, "index_copy_(): Number of indices ({count}) should be equal to source.size(dim) ({size})")
-declare("copy_bounds", IndexError, "index_copy_(): index {index} is out of bounds for dimension {dim} with size {size}")
+declare("copy_bounds", IndexError, "index_copy_(): index {index} is out of bounds for dimension {dim} with size {size}", in_kernel=True)
 declare("fill_dtype", IndexError, "index_fill_(): Expected dtype int64 for index.")
 declare("fill_vector", RuntimeError, "Index has to be a vector/scalar")
 declare("value_0d", RuntimeError, "{name}_ only supports a 0-dimensional value tensor, but got tensor with {ndim} dimension(s).")
@@ -138,7 +139,7 @@ declare("masked_scatter_mask", RuntimeError, "masked_scatter_ only supports bool
 declare("masked_scatter_dtype", RuntimeError, "masked_scatter: expected self and source to have same dtypes but got{input} and {source}")
 declare("masked_scatter_count", RuntimeError, "Number of elements of source < number of ones in mask")
 declare("long_index", RuntimeError, "{name}(): Expected a long tensor for index, but got {kind}")
-declare("take_bounds", IndexError, "out of range: tried to access index {index} on a tensor of {numel} elements.")
+declare("take_bounds", IndexError, "out of range: tried to access index {index} on a tensor of {numel} elements.", in_kernel=True)
 declare(
     "put_count",
     IndexError,
@@ -187,18 +188,6 @@ def _check_bounds(index: np.ndarray, size: int, raise_for: Any, lowest: int = 0)
 
 def _bounds_error(key: str, dim: int, size: int) -> Any:
     return lambda index: error(key, index=index, dim=dim, size=size)
-
-
-def scalar_for(array: np.ndarray, value: Any) -> np.ndarray:
-    """A Python number as an element of the array's dtype. Raises torch's error for one that does not fit."""
-    d = OF.get(array.dtype)
-    if d is None or (d.category == FLOAT and not np.isfinite(value)):
-        return np.asarray(value, array.dtype)
-    if d.category != FLOAT:
-        return np.asarray(fitted(value, d), array.dtype)
-    if abs(value) > d.largest:
-        raise error("value_overflow", kind=_c_name(d))
-    return narrow(np.asarray(value, np.float64), d.np)
 
 
 def _fill_radius(places: Any) -> Any:
@@ -315,10 +304,20 @@ def index(input, indices):
     return _picked(input, _integers(input, indices))
 
 
+def _is_one_mask(indices: Any) -> bool:
+    """Whether one mask indexes alone. Raises torch's error for one of bytes, which it takes for a mask up to the filling."""
+    given = [i.dtype for i in indices if i is not None]
+    if given == [np.uint8]:
+        raise error("masked_fill_mask", dtype=CPP_NAMES["uint8"])
+    return given == [np.bool_]
+
+
 def _put(input: np.ndarray, indices: Any, values: np.ndarray, accumulate: bool) -> np.ndarray:
+    arrays = _integers(input, indices)
+    if not accumulate and values.size == 1 and _is_one_mask(indices):
+        values = narrow(values, input.dtype)  # torch fills through the mask
     if values.dtype != input.dtype:
         raise error("index_put_dtype", destination=_kind(input), source=_kind(values))
-    arrays = _integers(input, indices)
     shape = _result_shape(input, arrays)
     extra = len(shape) - values.ndim
     if extra < 0 or any(n not in (1, m) for n, m in zip(values.shape, shape[max(extra, 0) :], strict=False)):
@@ -663,6 +662,7 @@ def _check_scatter(name: str, input: np.ndarray, dim: int, index: np.ndarray, sr
     error="exact",
     inplace=True,
     apart=True,
+    arguments_first=True,
     tensors=("input", "index", "src"),
     tensor_only=("index", "src"),
     vjp=dict(input=lambda grad, dim, index: scatter(grad, dim, index, 0), src=lambda grad, dim, index: gather(grad, dim, index)),
@@ -682,6 +682,7 @@ def _scatter_places(values, shape):
     error="exact",
     inplace=True,
     apart=True,
+    arguments_first=True,
     tensors=("input", "index"),
     tensor_only=("index",),
     types={"value": (int, float)},
@@ -708,6 +709,7 @@ def _scatter_add_scale(input, dim, index, src):
     error="linear",
     inplace=True,
     apart=True,
+    arguments_first=True,
     tensors=("input", "index", "src"),
     tensor_only=("index", "src"),
     reason=_ADDED,
@@ -716,7 +718,7 @@ def _scatter_add_scale(input, dim, index, src):
     vjp=dict(input=lambda grad: grad, src=lambda grad, dim, index: gather(grad, dim, index)),
 )
 def scatter_add(input, dim, index, src):
-    return _scattered(input, _check_scatter("scatter_add", input, dim, index, src), index, _lines(src)[0], np.add.at)
+    return _scattered(input, _check_scatter("scatter", input, dim, index, src), index, _lines(src)[0], np.add.at)
 
 
 @op(composite=True, tensors=("input", "indices"))
@@ -814,6 +816,7 @@ def _scaled(grad: Tensor, alpha: Any) -> Tensor:
     error="linear",
     inplace=True,
     apart=True,
+    arguments_first=True,
     tensors=("input", "index", "source"),
     tensor_only=("index", "source"),
     reason=_ADDED,
@@ -853,6 +856,7 @@ def _check_index_copy(input: np.ndarray, dim: int, index: np.ndarray, source: np
     error="exact",
     inplace=True,
     apart=True,
+    arguments_first=True,
     tensors=("input", "index", "source"),
     tensor_only=("index", "source"),
     vjp=dict(input=lambda grad, dim, index: index_fill(grad, dim, index, 0), source=_sources),
@@ -868,9 +872,9 @@ def index_copy(input, dim, index, source):
 
 
 def _filled(input: np.ndarray, dim: int, index: np.ndarray, value: Any) -> np.ndarray:
-    dim = wrap_dim(dim, input.ndim)
     if index.dtype != np.int64:
         raise error("fill_dtype")
+    dim = wrap_dim(dim, input.ndim)
     if index.ndim > 1:
         raise error("fill_vector")
     out = _clone(input)
@@ -932,7 +936,7 @@ index_fill: Any = TABLE["index_fill"].public
 
 def _mask_filled(input: np.ndarray, mask: np.ndarray, value: Any) -> np.ndarray:
     if mask.dtype != np.bool_:
-        raise error("masked_fill_mask", dtype=_c_name(OF[mask.dtype]))
+        raise error("masked_fill_mask", dtype=CPP_NAMES[OF[mask.dtype].name])
     broadcast_shapes(mask.shape, input.shape)
     return np.asarray(np.where(mask, value, input), order="C")
 
@@ -1070,6 +1074,7 @@ def _put_flat_ulps(input, index, source, accumulate):
     error="linear",
     inplace=True,
     apart=True,
+    arguments_first=True,
     tensors=("input", "index", "source"),
     tensor_only=("index", "source"),
     reason=_ADDED,

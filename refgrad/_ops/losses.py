@@ -25,7 +25,6 @@ from refgrad._ops.binary import _div_number
 from refgrad._ops.comparison import where
 from refgrad._ops.reduction import sum_ulps
 from refgrad._ops.unary import zeros_like
-from refgrad._storage import laid_out
 from refgrad._table import TABLE, op
 from refgrad._tensor import Size
 
@@ -56,11 +55,13 @@ declare("nll_weight", RuntimeError, _CLASSES)
 declare("nll2d_weight", RuntimeError, "weight tensor should be defined either for all or no classes")
 declare("nll_weight_dtype", RuntimeError, "expected scalar type {input} but found {weight}")
 declare(
-    "nll_weight_grad",
+    "loss_weight_grad",
     RuntimeError,
-    "The function '{function}' is not differentiable with respect to argument 'weight'. This input cannot have requires_grad True.",
+    "The function '{function}' is not differentiable with respect to argument '{argument}'. This input cannot have requires_grad True.",
 )
 declare("nll_bounds", IndexError, "Target {target} is out of bounds.")
+declare("nll_nd_size", RuntimeError, "Expected target size {expected}, got {target}")
+declare("nll2d_dims", RuntimeError, "only batches of spatial targets supported (3D tensors) but got targets of dimension: {ndim}")
 declare("nll2d_size", RuntimeError, "size mismatch (got input: {input} , target: {target}")
 declare("cross_entropy_target", RuntimeError, "Expected floating point type for target with class probabilities, got {dtype}")
 declare("cross_entropy_ignore", RuntimeError, "ignore_index is not supported for floating point target")
@@ -162,6 +163,13 @@ def _same_size(weight: Any, input: Any) -> None:
         raise error("loss_weight_size")
 
 
+def _no_gradient(function: str, **arguments: Any) -> None:
+    """Raises torch's error for an argument that requires grad, where the function gives it none."""
+    for name, value in arguments.items():
+        if value is not None and value.requires_grad and MODE.mode == GRAD and not MODE.inference:
+            raise error("loss_weight_grad", function=function, argument=name)
+
+
 def _reduce_tensor(losses: Any, reduction: str) -> Any:
     return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
 
@@ -183,6 +191,7 @@ def _numel(shape: tuple[int, ...]) -> int:
 @op(
     name="mse_loss_backward",
     **_KERNEL,
+    memory_order="contiguous",
     ulps=5.0,
     reason="a difference, two products, a quotient",
     vjp=dict(
@@ -258,6 +267,7 @@ def _near(product, input, target, limit, factor, reduction, shape):
 @op(
     name="smooth_l1_loss_backward",
     **_KERNEL,
+    memory_order="contiguous",
     scalars=("beta",),
     ulps=5.0,
     reason="a difference, two products, a quotient",
@@ -324,6 +334,7 @@ def _huber_slopes(x: np.ndarray, y: np.ndarray, delta: float) -> tuple[Any, Any]
 @op(
     name="huber_loss_backward",
     **_KERNEL,
+    memory_order="contiguous",
     check=lambda grad_output, input, target, reduction, delta: _check_same(grad_output, input, target),
     scalars=("delta",),
     ulps=5.0,
@@ -353,6 +364,7 @@ def _refuse_huber(nominal: _dtypes.dtype, values: list[Any]) -> None:
 @op(
     name="_huber_loss",
     **_PRIVATE,
+    memory_order="input",
     scalars=("delta",),
     refuses=_refuse_huber,
     result_dtype=lambda nominal, bound: _input_dtype(nominal, bound[0]),
@@ -425,6 +437,7 @@ def _bce_second_target(grad, grad_output, input, weight, reduction, shape):
 
 @op(
     name="binary_cross_entropy_backward",
+    memory_order="input",
     **(_PRIVATE | {"tensors": ("grad_output", "input", "target", "weight")}),
     unpromoted=("weight",),
     ulps=8.0,
@@ -460,6 +473,7 @@ def _check_bce(input: Any, target: Any, weight: Any, reduction: str) -> None:
 @op(
     name="_binary_cross_entropy",
     **_PRIVATE,
+    memory_order="input",
     unpromoted=("weight",),
     check=_check_bce,
     refuses=no_kernel("binary_cross_entropy", BOOL, INT),
@@ -490,7 +504,9 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     reduction = _reduction(size_average, reduce, reduction)
     if target._data.shape != input._data.shape:
         raise error("bce_size", target=repr(target.shape), input=repr(input.shape))
-    return _binary_cross_entropy(input, target, _expanded_weight(weight, target), reduction)
+    weight = _expanded_weight(weight, target)
+    _no_gradient("binary_cross_entropy", weight=weight)
+    return _binary_cross_entropy(input, target, weight, reduction)
 
 
 def _log_weight(y: Any, pos_weight: Any) -> Any:
@@ -540,7 +556,7 @@ def _logits_target(grad, input, weight, pos_weight, reduction, shape):
     node="BinaryCrossEntropyWithLogitsBackward0",
     **_PRIVATE,
     **_BCE,
-    iterates=False,
+    memory_order="target",
     refuses=_refuse_integer_logits,
     result_dtype=lambda nominal, bound: bound[1].dtype,
     radius=_pointwise_radius(_logits_array, 9.0, _logits_magnitude, _logits_slopes),
@@ -555,8 +571,7 @@ def _logits_target(grad, input, weight, pos_weight, reduction, shape):
     ),
 )
 def _binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction):
-    losses = _logits_array(input, target, weight, pos_weight)
-    return laid_out(losses, [target, input]) if reduction == "none" else _reduced(losses, reduction)
+    return _reduced(_logits_array(input, target, weight, pos_weight), reduction)
 
 
 @op(where=F, composite=True)
@@ -564,6 +579,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     reduction = _reduction(size_average, reduce, reduction)
     if target._data.shape != input._data.shape:
         raise error("bce_logits_size", target=repr(target.shape), input=repr(input.shape))
+    _no_gradient("binary_cross_entropy_with_logits", weight=weight, pos_weight=pos_weight)
     if target.dtype.category == BOOL and input.dtype.category == FLOAT:
         raise error("sub_two_bools")
     if input.dtype.category == FLOAT and target.dtype.category != FLOAT:
@@ -676,6 +692,8 @@ def _check_nll(input: Any, target: Any, weight: Any, reduction: str, ignore_inde
 
 def _check_nll2d(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> None:
     a, b = input._data.shape, target._data.shape
+    if len(b) != 3:
+        raise error("nll2d_dims", ndim=len(b))
     if a[0] != b[0] or a[2:] != b[1:]:
         raise error("nll2d_size", input=list(a), target=list(b))
     _check_classes(input, target, weight, reduction, ignore_index, "nll2d_weight")
@@ -760,14 +778,13 @@ def _nll(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int
         raise error("nll_dims")
     if len(shape) > 1 and targets[:1] != shape[:1]:
         raise error("nll_batch", input=shape[0], target=targets[0])
-    if weight is not None and weight.requires_grad and MODE.mode == GRAD and not MODE.inference:
-        raise error("nll_weight_grad", function="nll_loss2d_forward" if len(shape) > 2 else "nll_loss_forward")
+    if len(shape) not in (1, 2, 4) and targets[1:] != shape[2:]:
+        raise error("nll_nd_size", expected=[shape[0], *shape[2:]], target=list(targets))
+    _no_gradient("nll_loss2d_forward" if len(shape) > 2 else "nll_loss_forward", weight=weight)
     if len(shape) <= 2:
         return _nll_loss(input, target, weight, reduction, ignore_index)
     if len(shape) == 4:
         return _nll_loss2d(input, target, weight, reduction, ignore_index)
-    if targets[1:] != shape[2:]:
-        raise error("nll2d_size", input=list(shape), target=list(targets))
     flat = input.contiguous().view(shape[0], shape[1], 1, _numel(shape[2:]))
     out = _nll_loss2d(flat, target.contiguous().view(shape[0], 1, _numel(shape[2:])), weight, reduction, ignore_index)
     return out.view(shape[:1] + shape[2:]) if reduction == "none" else out

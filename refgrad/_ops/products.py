@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dtypes import BOOL
+from refgrad._dispatch import repeats
+from refgrad._dtypes import BOOL, CPP_NAMES
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._ops.creation import fitted
@@ -59,19 +60,6 @@ declare(
     "expand({tensor_type}{{{sizes}}}, size={targets}): the number of sizes provided ({count}) must be greater or equal to the number of "
     "dimensions in the tensor ({ndim})",
 )
-
-_LOWER = {
-    "float32": "float",
-    "float64": "double",
-    "float16": "c10::Half",
-    "bfloat16": "c10::BFloat16",
-    "int64": "long int",
-    "int32": "int",
-    "int16": "short int",
-    "int8": "signed char",
-    "uint8": "unsigned char",
-    "bool": "bool",
-}
 
 
 def _cpp(d: _dtypes.dtype) -> str:
@@ -118,7 +106,7 @@ def _check_mm(a: np.ndarray, b: np.ndarray) -> None:
     accumulates=True,
     ulps=inner_ulps,
     reason=_PRODUCT_REASON,
-    refuses=_refuses("addmm_impl_cpu_", _check_mm, lambda a, b: error("m1_m2_dtype", a=_LOWER[a.name], b=_LOWER[b.name])),
+    refuses=_refuses("addmm_impl_cpu_", _check_mm, lambda a, b: error("m1_m2_dtype", a=CPP_NAMES[a.name], b=CPP_NAMES[b.name])),
     vjp=dict(input=lambda grad, mat2: grad.mm(mat2.t()), mat2=lambda grad, input: input.t().mm(grad)),
 )
 def mm(input, mat2):
@@ -214,6 +202,15 @@ def _factor(factor: Any, array: np.ndarray) -> Any:
     return array.dtype.type(factor) if array.dtype.kind == "f" else array.dtype.type(fitted(factor, _dtypes.OF[array.dtype]))
 
 
+def _product(a: np.ndarray, b: np.ndarray, beta: Any) -> np.ndarray:
+    """``a @ b`` of matrices. Over an inner size of 0 torch only scales ``input``, which has no room for a factor of a wider kind."""
+    if not a.shape[-1] and beta != 0 and a.dtype.kind in "iub" and a.shape[-2] * b.shape[-1]:
+        factor, dtype = _dtypes.scalar_dtype(beta), _dtypes.OF[a.dtype]
+        if factor.category > dtype.category:
+            raise error("result_cast", result=_cpp(factor), output=_cpp(dtype))
+    return np.ascontiguousarray(np.matmul(a, b))
+
+
 def _added(input: np.ndarray, product: np.ndarray, beta: Any, alpha: Any) -> np.ndarray:
     """``beta * input + alpha * product``; what has the factor 0 is not looked at, nan or not."""
     alpha, beta = _factor(alpha, product), _factor(beta, product)
@@ -271,12 +268,36 @@ def _check_addmm(input: Any, mat1: Any, mat2: Any, beta: Any, alpha: Any) -> Non
     if a[1] != b[0]:
         raise error("product_shapes", a=_by(a), b=_by(b))
     _check_expand(input, (a[0], b[1]))
-    _no_bool("addmm_impl_cpu_", mat2)
+    _no_bool("addmm_impl_cpu_", mat1, mat2)
 
 
-def _no_bool(kernel: str, tensor: Any) -> None:
-    if tensor.dtype.category == BOOL:
+def _no_bool(kernel: str, a: Any, b: Any) -> None:
+    """No kernel is asked for where there is nothing to multiply."""
+    if b.dtype.category == BOOL and a._data.size and b._data.size:
         raise error("not_implemented_dtype", kernel=kernel, dtype="Bool")
+
+
+def _addmm_copies(input: Any, mat1: Any, mat2: Any, beta: Any, alpha: Any) -> bool:
+    """BLAS takes no matrix with a stride of 0, so torch copies from one without; over an inner size of 0 it multiplies by ``beta``."""
+    return bool(mat1._data.shape[1] or beta != 0)
+
+
+def _addmv_copies(input: Any, mat: Any, vec: Any, beta: Any, alpha: Any) -> bool:
+    return not vec._data.size and beta != 0
+
+
+#: torch multiplies batches of matrices of fewer products than this by a loop of its own, which writes anywhere
+_SMALL_PRODUCT = 400
+
+
+def _batches_are_small(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape[1] * a.shape[2] * b.shape[2] < _SMALL_PRODUCT
+
+
+def _baddbmm_copies(input: Any, batch1: Any, batch2: Any, beta: Any, alpha: Any) -> bool:
+    if not batch1._data.shape[2]:
+        return bool(beta != 0)
+    return not _batches_are_small(batch1._data, batch2._data) and repeats(input._data[0])
 
 
 @op(
@@ -284,7 +305,7 @@ def _no_bool(kernel: str, tensor: Any) -> None:
     tensors=("input", "mat1", "mat2"),
     direct=False,
     inplace=True,
-    checks_overlap=False,
+    copies_over=_addmm_copies,
     check=_check_addmm,
     radius=_added_radius(np.matmul),
     reason=_PRODUCT_REASON + ", and 3 to scale and add",
@@ -295,7 +316,7 @@ def _no_bool(kernel: str, tensor: Any) -> None:
     ),
 )
 def addmm(input, mat1, mat2, *, beta=1, alpha=1):
-    return _added(input, np.matmul(mat1, mat2), beta, alpha)
+    return _added(input, _product(mat1, mat2, beta), beta, alpha)
 
 
 def _check_addmv(input: Any, mat: Any, vec: Any, beta: Any, alpha: Any) -> None:
@@ -307,7 +328,7 @@ def _check_addmv(input: Any, mat: Any, vec: Any, beta: Any, alpha: Any) -> None:
         raise error("mv_shapes", result=size, mat=_by(mat._data.shape), vec=vec._data.shape[0])
     if not input.dtype is mat.dtype is vec.dtype:
         raise error("addmv_dtype", a=_cpp(input.dtype), b=_cpp(mat.dtype), c=_cpp(vec.dtype))
-    _no_bool("addmv_impl_cpu", vec)
+    _no_bool("addmv_impl_cpu", mat, vec)
 
 
 @op(
@@ -315,7 +336,7 @@ def _check_addmv(input: Any, mat: Any, vec: Any, beta: Any, alpha: Any) -> None:
     tensors=("input", "mat", "vec"),
     direct=False,
     inplace=True,
-    checks_overlap=False,
+    copies_over=_addmv_copies,
     check=_check_addmv,
     radius=_added_radius(np.matmul),
     reason=_PRODUCT_REASON + ", and 3 to scale and add",
@@ -332,12 +353,17 @@ def addmv(input, mat, vec, *, beta=1, alpha=1):
 def _check_baddbmm(input: Any, batch1: Any, batch2: Any, beta: Any, alpha: Any) -> None:
     a, b = batch1._data, batch2._data
     if input.dtype is not batch1.dtype:
-        raise error("baddbmm_dtype", a=_LOWER[input.dtype.name], b=_LOWER[batch1.dtype.name], c=_LOWER[batch2.dtype.name])
+        raise error(
+            "baddbmm_dtype",
+            a=CPP_NAMES[input.dtype.name],
+            b=CPP_NAMES[batch1.dtype.name],
+            c=CPP_NAMES[batch2.dtype.name],
+        )
     _check_bmm(a, b)
     if batch1.dtype is not batch2.dtype:
         raise error("scalar_type", a=_cpp(batch1.dtype), b=_cpp(batch2.dtype))
     _check_expand(input, (a.shape[0], a.shape[1], b.shape[2]))
-    _no_bool("baddbmm", batch2)
+    _no_bool("baddbmm" if _batches_are_small(a, b) else "addmm_impl_cpu_", batch1, batch2)
 
 
 @op(
@@ -345,7 +371,7 @@ def _check_baddbmm(input: Any, batch1: Any, batch2: Any, beta: Any, alpha: Any) 
     tensors=("input", "batch1", "batch2"),
     direct=False,
     inplace=True,
-    checks_overlap=False,
+    copies_over=_baddbmm_copies,
     check=_check_baddbmm,
     radius=_added_radius(np.matmul),
     reason=_PRODUCT_REASON + ", and 3 to scale and add",
@@ -356,7 +382,7 @@ def _check_baddbmm(input: Any, batch1: Any, batch2: Any, beta: Any, alpha: Any) 
     ),
 )
 def baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
-    return _added(input, np.ascontiguousarray(np.matmul(batch1, batch2)), beta, alpha)
+    return _added(input, _product(batch1, batch2, beta), beta, alpha)
 
 
 # --- matmul ------------------------------------------------------------------------------------------------------------------------------

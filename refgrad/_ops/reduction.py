@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dtypes import FLOAT
+from refgrad._dispatch import no_kernel
+from refgrad._dtypes import BOOL, FLOAT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._grad_mode import GRAD, MODE
@@ -929,6 +930,8 @@ def _running_dtype(kernel: str) -> Any:
 
 @op(
     result_dtype=_running_dtype("cumsum_out_cpu"),
+    inplace_refuses=no_kernel("cumsum_out_cpu", BOOL),
+    arguments_first=True,
     inplace=True,
     error="linear",
     accumulates=True,
@@ -968,6 +971,8 @@ def _cumprod_radius(values: list[Any], radii: list[Any], results: list[np.ndarra
 
 @op(
     result_dtype=_running_dtype("cumprod_out_cpu"),
+    inplace_refuses=no_kernel("cumprod_out_cpu", BOOL),
+    arguments_first=True,
     iterates=False,
     inplace=True,
     types=dict(dim=DIM),

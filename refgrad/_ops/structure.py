@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
+from refgrad._dispatch import broadcast_shapes
 from refgrad._dtypes import FLOAT, narrow
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
+from refgrad._ops.creation import scalar_for
 from refgrad._storage import is_dense, laid_out
 from refgrad._table import TABLE, op
 from refgrad._tensor import Tensor
@@ -65,6 +67,9 @@ def to(input: Tensor, *args: Any, dtype: Any = None, copy: bool = False, **other
 @op(name="copy", promote="none", method=False, function=False, inplace=True, node="s",
     vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad), source=lambda grad: grad))  # fmt: skip
 def _copy(input, source):
+    shape = broadcast_shapes(input.shape, np.shape(source))
+    if shape != input.shape:
+        raise error("inplace_broadcast", output=list(input.shape), broadcast=list(shape))
     return np.broadcast_to(source, input.shape)
 
 
@@ -85,7 +90,7 @@ def _zero(input):
     error="elementwise", ulps=1.0, reason="the number is rounded to the dtype",
     vjp=dict(input=lambda grad: TABLE["zeros_like"].public(grad)))  # fmt: skip
 def fill(input, value_tensor):
-    return laid_out(np.full_like(input, value_tensor), [input])
+    return laid_out(np.full_like(input, scalar_for(input, value_tensor)), [input])
 
 
 def _check_fill(input, value_tensor):

@@ -213,6 +213,7 @@ def frac(input):
     function=False,
     method=False,
     node="NanToNumBackward0",
+    copies_over=lambda input, nan, posinf, neginf: input.is_floating_point(),
     vjp=dict(input=lambda grad, input: grad * TABLE["isfinite"].public(input)),
 )
 def _nan_to_num(input, nan, posinf, neginf):
@@ -551,6 +552,7 @@ def _logit_vjp(grad, input, eps):
     method=False,
     tensors=("grad_output", "input"),
     scalars=("threshold",),
+    memory_order="last first",
     **SELECTION,
     vjp=dict(
         grad_output=lambda grad, input, threshold: TABLE["threshold_backward"].public(grad, input, threshold),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from refgrad._grad_mode import enable_grad, no_grad
 from refgrad._tensor import Tensor
+
+_DUPLICATES = (
+    "optimizer contains a parameter group with duplicate parameters; in future, this will cause an error; see "
+    "github.com/pytorch/pytorch/issues/40967 for more information"
+)
 
 
 class Optimizer:
@@ -36,6 +42,8 @@ class Optimizer:
                 )
             if not self.defaults.get("differentiable") and not (p.is_leaf or p.retains_grad):
                 raise ValueError("can't optimize a non-leaf Tensor")
+        if len({id(p) for p in params}) != len(params):
+            warnings.warn(_DUPLICATES, stacklevel=4)
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if known & {id(p) for p in params}:
             raise ValueError("some parameters appear in more than one parameter group")
@@ -103,29 +111,28 @@ class SGD(Optimizer):
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    if group["differentiable"]:
-                        self._update(p, group)
-                    else:
-                        with no_grad():
-                            self._update(p, group)
+            # all buffers are looked up before any is made: a parameter that is given twice starts with two
+            due = [(p, self.state.get(p, {}).get("momentum_buffer")) for p in group["params"] if p.grad is not None]
+            for p, buffer in due:
+                if group["differentiable"]:
+                    self._update(p, buffer, group)
+                else:
+                    with no_grad():
+                        self._update(p, buffer, group)
         return loss
 
-    def _update(self, p: Any, group: dict[str, Any]) -> None:
+    def _update(self, p: Any, buffer: Any, group: dict[str, Any]) -> None:
         grad = -p.grad if group["maximize"] else p.grad
         if group["weight_decay"] != 0:
             grad = grad.add(p, alpha=group["weight_decay"])
         if group["momentum"] != 0:
-            grad = self._with_momentum(p, grad, group)
+            grad = self._with_momentum(p, buffer, grad, group)
         p.add_(grad, alpha=-group["lr"])
 
-    def _with_momentum(self, p: Any, grad: Any, group: dict[str, Any]) -> Any:
-        state = self.state.setdefault(p, {})
-        buffer = state.get("momentum_buffer")
+    def _with_momentum(self, p: Any, buffer: Any, grad: Any, group: dict[str, Any]) -> Any:
         if buffer is None:
             buffer = grad.detach().clone() if not group["differentiable"] else grad.clone()
-            state["momentum_buffer"] = buffer
+            self.state.setdefault(p, {})["momentum_buffer"] = buffer
         else:
             buffer.mul_(group["momentum"]).add_(grad, alpha=1 - group["dampening"])
         return grad.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer

@@ -181,3 +181,20 @@ def test_a_loss_warns_as_torch_does(name, keywords):
             getattr(library.nn.functional, name)(make(x), make(y), **keywords)
         said.append([(w.category, str(w.message)) for w in caught])
     assert said[0] == said[1] != []
+
+
+SIZES = [((2, 3, 2), (2,)), ((2, 3, 2), (2, 3)), ((2, 3, 2, 2, 2), (2, 3)), ((2, 3, 2, 2), (2, 3)), ((2, 3, 2, 2), (2, 3, 4))]
+
+
+@pytest.mark.parametrize(("shape", "targets"), SIZES)
+def test_a_target_of_the_wrong_size_raises_torchs_error(shape, targets):
+    arrays = values("float32", shape), np.zeros(targets, np.int64)
+    assert_same(lambda t, x, y: t.nn.functional.nll_loss(x, y), *arrays, label=f"{shape} {targets}")
+
+
+def test_weights_that_require_grad_raise_torchs_error():
+    arrays = [values("float32", (2, 3), i, 0.1, 0.9) for i in range(3)]
+    for wrt in ([2], [0, 2]):
+        assert_same(lambda t, x, y, w: t.nn.functional.binary_cross_entropy(x, y, w), *arrays, wrt=wrt)
+        assert_same(lambda t, x, y, w: t.nn.functional.binary_cross_entropy_with_logits(x, y, w), *arrays, wrt=wrt)
+        assert_same(lambda t, x, y, w: t.nn.functional.binary_cross_entropy_with_logits(x, y, pos_weight=w), *arrays, wrt=wrt)

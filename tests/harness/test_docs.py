@@ -13,6 +13,7 @@ import click
 import pytest
 
 from conformance.cli import main
+from conformance.known_failures import SHIPPED, known_table, load
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -105,3 +106,8 @@ def test_the_worked_example_runs_as_it_stands(page, tmp_path):
 def test_the_readme_begins_with_the_two_commands(session):
     first = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")[0]
     assert f"python -m pip install nox && python -m nox -s {session}" in first
+
+
+def test_the_findings_are_the_known_failures_that_are_shipped():
+    table = "\n".join(known_table(load([SHIPPED]).entries))
+    assert table in (ROOT / "docs" / "findings.md").read_text()

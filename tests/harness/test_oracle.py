@@ -560,6 +560,46 @@ def test_each_step_of_an_optimizer_is_the_documented_one(at: int) -> None:
     assert told(STEP, value(at, "t0", by_ulps(16))) == ("SGD", "value", "t0", at)
 
 
+TWO_NAMES = [
+    leaf("t0", [1.0, 2.0]), do("method", "to", "@t0", out="t1"), do("method", "exp", "@t0", out="t2"), do("method", "sum", "@t2", out="t3"),
+    do("backward", "", "@t3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+@pytest.mark.parametrize("params", [("@t0", "@t1"), ("@t0", "@t0"), ("@t1", "@t0", "@t1")])
+@pytest.mark.parametrize("momentum", [0, 0.9])
+@pytest.mark.filterwarnings("ignore:optimizer contains")
+def test_a_parameter_that_is_given_twice_steps_twice(hooked: bool, params: tuple[str, ...], momentum: float) -> None:
+    made = do("optimizer", "SGD", params, lr=0.5, momentum=momentum, out="o")
+    steps = [do("step", "", "@o")] * 3
+    program = write(*TWO_NAMES, made, *steps, hooked=hooked)
+    for at in (6, 7, 8):
+        assert told(program, lambda seen, at=at: [value(at, n, by_ulps(64))(seen) for n in ("t0", "t1")]) == (
+            "SGD",
+            "value",
+            params[0][1:],
+            at,
+        )
+
+
+@pytest.mark.parametrize("gone", ["t0", "t1"])
+@pytest.mark.filterwarnings("ignore:optimizer contains")
+def test_a_parameter_that_lost_one_of_its_names_is_not_judged(gone: str) -> None:
+    made = do("optimizer", "SGD", ("@t0", "@t1"), lr=0.5, out="o")
+    program = write(*TWO_NAMES, made, do("step", "", "@o"), do("delete", "", f"@{gone}"), do("step", "", "@o"))
+    assert verdict(program).divergences == []
+
+
+def test_parameters_that_share_memory_step_one_after_the_other() -> None:
+    program = write(
+        leaf("t0", [1.0, 2.0]), do("detach", "", "@t0", out="t1"), do("requires_grad_", "", "@t1", True),
+        do("method", "mul", "@t0", "@t1", out="t2"), do("method", "sum", "@t2", out="t3"), do("backward", "", "@t3"),
+        do("optimizer", "SGD", ("@t0", "@t1"), lr=0.5, momentum=0.9, out="o"), do("step", "", "@o"), do("step", "", "@o"),
+    )  # fmt: skip
+    assert verdict(program).divergences == []
+
+
 def test_a_gradient_that_the_optimizer_cleared_in_place_is_zero() -> None:
     program = write(*STEP.statements[:4], do("zero_grad", "", "@o", set_to_none=False))
     assert told(program, lambda seen: seen[4].values.pop("t0.grad")) == ("zero_grad", "value", "t0.grad", 4)

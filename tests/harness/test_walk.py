@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,20 @@ def test_the_one_that_follows_takes_over_values_and_goes_on_with_them() -> None:
     right = [follower.step(index, statement) for index, statement in enumerate(program)]
     assert [o.states for o in right] == [o.states for o in subject] and all(o.values == {} for o in right)
     assert Reference().bits(follower.names["t2"]).tolist() == 21.0
+
+
+@pytest.mark.parametrize("strides", ((1, 2, 2), (1, 9, 2), (0, 0, 1), (4, 2, 1)))
+def test_the_one_that_follows_takes_over_how_a_returned_gradient_lies(strides: tuple[int, ...]) -> None:
+    program = write(
+        leaf("t0", [0.0] * 4, shape=(2, 1, 2)), do("method", "exp", "@t0", out="t1"), tensor("g", [1.0] * 4, shape=(2, 1, 2)),
+        do("grad", "", "@t1", "@t0", grad_outputs="@g", out="t2"), do("method", "to", "@t2", out="t3"),
+    )  # fmt: skip
+    seen = walk(program, Reference())
+    assert seen[3].states is not None
+    states = {**seen[3].states, "t2": seen[3].states["t2"]._replace(strides=strides)}
+    followed = walk(program, Reference(), follow=[*seen[:3], replace(seen[3], states=states), seen[4]])
+    assert followed[4].states is not None
+    assert followed[4].states["t3"].strides == strides
 
 
 def test_a_walk_lets_go_of_its_tensors_without_the_garbage_collector() -> None:
