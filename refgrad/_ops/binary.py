@@ -187,9 +187,8 @@ def _divisors(kernel: str) -> Any:
 
     def refuse(nominal: _dtypes.dtype, values: list[Any]) -> None:
         lacks(nominal, values)
-        other = values[1]._data if isinstance(values[1], Tensor) else np.asarray(values[1])
-        empty = isinstance(values[0], Tensor) and not values[0]._data.size  # no element is divided
-        if nominal.category == INT and other.size and not other.all() and not empty:
+        input, other = (v._data if isinstance(v, Tensor) else np.asarray(v) for v in values[:2])
+        if nominal.category == INT and input.size and other.size and not other.all():
             raise error("zero_division")
 
     return refuse
