@@ -26,12 +26,12 @@ from packaging.version import Version
 
 from conformance.divergence import FACETS, Divergence, Key
 from conformance.events import os_reason
-from conformance.program import Program, ProgramError
+from conformance.program import Literal, Program, ProgramError, Ref
 
 SHIPPED: Final = Path(__file__).parent / "known" / "torch.toml"
 USER: Final = Path("conformance-known.toml")
 
-CONDITIONS: Final = ("value", "got", "shape", "layout", "device", "capability")
+CONDITIONS: Final = ("value", "got", "shape", "call", "layout", "device", "capability")
 REQUIRED: Final = ("id", "op", "facet", "reason")
 TEXTS: Final = (*REQUIRED, "mode", "trigger", "subject", "error", "torch", "reproducer", "program", "upstream", "reviewer")
 FIELDS: Final = (*TEXTS, "dtype", "when", "expires")
@@ -116,8 +116,10 @@ class KnownFailures:
 
 
 def attributes_of(divergence: Divergence) -> dict[str, str]:
-    """What conditions are asked about: the divergence's own attributes, and shape, value (the exact one) and got of the worst element."""
-    found = {"shape": "x".join(map(str, divergence.evidence.shape)) or "scalar"}
+    """What conditions are asked about: the divergence's own attributes; shape, value (the exact one) and got of the worst element; and as
+    ``call`` the plain arguments, ``dim=()`` or ``2``, that the blamed op's statements are written with.
+    """
+    found = {"shape": "x".join(map(str, divergence.evidence.shape)) or "scalar", "call": _plain_arguments(divergence)}
     if divergence.evidence.elements:
         worst = divergence.evidence.elements[0]
         found |= {"value": worst.exact, "got": worst.got}
@@ -134,6 +136,12 @@ def known_table(entries: Sequence[Entry]) -> list[str]:
             f"| `{e.id}` | `{e.op}` | {e.facet.replace('_', ' ')} | {dtypes} | {e.torch} | {reason} | {e.upstream or 'not reported'} |"
         )
     return lines
+
+
+def _plain_arguments(divergence: Divergence) -> str:
+    statements = [s for s in divergence.program if s.op == divergence.key.op]
+    words = [[repr(a) for a in s.args if not isinstance(a, (Ref, Literal))] + [f"{k}={v!r}" for k, v in s.kwargs] for s in statements]
+    return " ".join(word.replace(" ", "") for found in words for word in found)
 
 
 # --- conditions ----------------------------------------------------------------------------------------------------------
