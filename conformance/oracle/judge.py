@@ -154,14 +154,13 @@ class Judge:
             if worst > verdict.accuracy.get(key, 0.0):
                 verdict.accuracy[key] = worst
 
-    def clear_zero(self, index: int, statement: Statement, name: str) -> None:
-        """``name`` was to be zeroed, and with it every alias of its memory."""
-        if name not in self.values or name not in self.new_states:
-            return
-        local.judge_aliases(self, index, statement, {name: self.now[name]})
-        now = self.now[name]
-        if np.any(now != 0):
-            self.diverge(index, local.op_name(statement), "value", name, changed(np.zeros_like(now), now, "zeroed in place"))
+    def clear_zero(self, index: int, statement: Statement, *names: str) -> None:
+        """These were to be zeroed, and with them every alias of their memory."""
+        zeroed = {name: self.now[name] for name in names if name in self.values and name in self.new_states}
+        local.judge_aliases(self, index, statement, zeroed)
+        for name, now in zeroed.items():
+            if np.any(now != 0):
+                self.diverge(index, local.op_name(statement), "value", name, changed(np.zeros_like(now), now, "zeroed in place"))
 
     # --- the loop -----------------------------------------------------------------------------------------------------------
 

@@ -103,5 +103,4 @@ def judge_zero_grad(judge: Any, index: int, statement: Statement, seen: Observat
     optimizer = judge.optimizers.get(statement.args[0].name)
     if optimizer is None:
         return
-    for name in optimizer.params:
-        judge.clear_zero(index, statement, name + ".grad")
+    judge.clear_zero(index, statement, *[name + ".grad" for name in optimizer.params])

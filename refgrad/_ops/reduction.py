@@ -247,16 +247,18 @@ def prod_radius(values: list[Any], radii: list[Any], results: list[np.ndarray], 
     return plus(own, None if radii[0] is None else multiply(magnitude + radii[0]) - multiply(magnitude))
 
 
-def _products_of_others(input: Any, dim: int) -> Any:
-    """For each element the product of the others along ``dim``, without a division, so that zeros are right to every order."""
+def _times_others(grad: Any, input: Any, dim: int) -> Any:
+    """For each element the product of the others along ``dim``, without a division, so that zeros are right to every order; times ``grad``,
+    which is passed on as it is where there are no others.
+    """
     size = input._data.shape[dim]
     if size == 1:
-        return TABLE["ones_like"].public(input)
+        return grad
     one = TABLE["ones_like"].public(input.narrow(dim, 0, 1).detach())
     cat = TABLE["cat"].public
     before = cat([one, input.narrow(dim, 0, size - 1)], dim).cumprod(dim)
     after = cat([one, input.narrow(dim, 1, size - 1).flip(dim)], dim).cumprod(dim).flip(dim)
-    return before * after
+    return grad * (before * after)
 
 
 def _prod_all_vjp(grad: Any, input: Any, result: Any) -> Any:
@@ -265,7 +267,7 @@ def _prod_all_vjp(grad: Any, input: Any, result: Any) -> Any:
         return grad.clone()
     if (input._data != 0).all():
         return grad * (result / input)
-    return grad * _products_of_others(input.reshape(-1), 0).view(input._data.shape)
+    return _times_others(grad, input.reshape(-1), 0).view(input._data.shape)
 
 
 def _prod_dim_vjp(grad: Any, input: Any, result: Any, dim: int, keepdim: bool) -> Any:
@@ -276,7 +278,7 @@ def _prod_dim_vjp(grad: Any, input: Any, result: Any, dim: int, keepdim: bool) -
     grad, result = (restore(t, input._data.ndim, dim, keepdim) for t in (grad, result))
     if (input._data != 0).all():
         return grad * (result / input)
-    return grad * _products_of_others(input, dim)
+    return _times_others(grad, input, dim)
 
 
 _PROD_REASON = "one rounding a factor, in any order"

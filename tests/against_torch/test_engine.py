@@ -71,6 +71,17 @@ def memory_of_a_result_without_elements(lib: Any) -> Told:
     lib.as_strided(lib.topk(x, 0, 0)[0], (1,), (1,))
 
 
+def gradient_of_a_product_of_one_factor(lib: Any) -> Told:
+    for factor in (0.0, 2.0):
+        for dims in ((), (0,)):
+            x = lib.tensor([factor], requires_grad=True)
+            y = lib.prod(x, *dims)
+            given = lib.ones_like(y)
+            y.backward(gradient=given)
+            given.zero_()
+            yield x.grad.tolist()  # one memory with what was given, or not
+
+
 CASES = [
     leaf_moved_into_the_graph,
     gradient_of_inference_mode,
@@ -79,6 +90,7 @@ CASES = [
     gradient_of_another_dtype,
     integers_divided_by_zero,
     memory_of_a_result_without_elements,
+    gradient_of_a_product_of_one_factor,
 ]
 
 

@@ -338,6 +338,14 @@ def test_a_backward_that_raises_at_an_inference_gradient_may_leave_it_as_it_was(
     assert verdict(program).divergences == []
 
 
+def test_gradients_in_one_memory_are_zeroed_together() -> None:
+    program = write(
+        leaf("t0", [0.0]), leaf("t1", [1.0]), do("call", "cat", ("@t0", "@t1"), out="t2"), do("backward", "", "@t2", gradient="@t2"),
+        do("optimizer", "SGD", ("@t0", "@t1"), out="o0"), do("zero_grad", "", "@o0", set_to_none=False),
+    )  # fmt: skip
+    assert verdict(program).divergences == []
+
+
 def test_an_unstable_sort_may_choose_any_order_of_equal_elements_and_its_gradient_follows() -> None:
     program = write(leaf("t0", [2.0, 1.0, 1.0]), do("call", "sort", "@t0", out=("t1", "t2")), do("backward", "", "@t1", gradient="@t1"))
 
