@@ -55,7 +55,12 @@ def backward(
 
 
 def _method(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
-    backward((self,), (gradient,), retain_graph, create_graph, inputs)
+    if inputs is not None:
+        backward((self,), (gradient,), retain_graph, create_graph, inputs)
+        return
+    roots = (self,)
+    grads = make_grads(roots, (gradient,))
+    run(roots, grads, create_graph if retain_graph is None else retain_graph, create_graph, None, accumulate=True, allow_unused=True)
 
 
 _method.__name__ = "backward"
@@ -98,7 +103,7 @@ def make_grads(outputs: tuple[Any, ...], grads: tuple[Any, ...]) -> tuple[Any, .
 
 
 def _implicit(out: Tensor, place: int) -> Any:
-    if not out.requires_grad:
+    if not (out._rg or out.requires_grad):
         return None  # the engine says which root has no graph
     data = out._data
     if data.size != 1:
@@ -136,7 +141,7 @@ def run(
     task = _Task(retain, create_graph)
     edges = []
     for place, root in enumerate(roots):
-        if not root.requires_grad:
+        if not (root._rg or root.requires_grad):
             raise error("no_grad_fn", place=place)
         edges.append(_edge(root))
         if edges[-1] is None:  # a view that was recorded nowhere requires grad because its base does
@@ -259,7 +264,7 @@ def _owns_memory(held: Any) -> bool:
 
 def _execute(task: _Task, roots: dict[Node, None]) -> None:
     """Runs every node once all that it waits for has arrived, the youngest first. ``alone``: a ready node beside which none is ready."""
-    waiting, buffers, needed = task.waiting, task.buffers, task.needed
+    waiting, buffers, needed, retain = task.waiting, task.buffers, task.needed, task.retain
     ready = [(-node.seq, i, node) for i, node in enumerate(roots) if not waiting.get(node)]
     heapify(ready)
     count, alone = len(ready), None
@@ -279,13 +284,19 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
                 accumulate(node.variable, gradient, task.create_graph)
             grads = gradient = None
             continue
-        sent = _sent(task, node, grads)
+        sent = list(node.apply(grads))
         grads = None
+        if not retain:
+            node.release()
         for place, e in enumerate(node.next):
             gradient, sent[place] = sent[place], None  # what has been delivered is held by nobody here: it may be added to in place
             if e is None:
                 continue
             to, nr = e
+            if gradient is not None:
+                data, (shape, dtype) = gradient._data, to.outs[nr]
+                if data.shape != shape or data.dtype is not dtype or gradient._exact is not None:
+                    gradient = _fit(gradient, e, node, place)
             if needed is not None and to not in needed and to not in task.targets:
                 continue
             if to in buffers or len(to.outs) > 1:
@@ -310,19 +321,6 @@ def _runs(task: _Task, node: Node, grads: list[Any]) -> bool:
     if task.wanted:
         _capture(task, node, grads)
     return node in task.needed  # type: ignore[operator]
-
-
-def _sent(task: _Task, node: Node, grads: list[Any]) -> list[Any]:
-    """What the node sends along ``next``, each in the shape and dtype of what it is the gradient of."""
-    sent = list(node.apply(grads))
-    if not task.retain:
-        node.release()
-    for place, e in enumerate(node.next):
-        if e is not None and (gradient := sent[place]) is not None:
-            data, (shape, dtype) = gradient._data, e[0].outs[e[1]]
-            if data.shape != shape or data.dtype is not dtype or gradient._exact is not None:
-                sent[place] = _fit(gradient, e, node, place)
-    return sent
 
 
 def _expands(shape: tuple[int, ...], wide: tuple[int, ...]) -> bool:

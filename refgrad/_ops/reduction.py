@@ -11,7 +11,7 @@ import numpy as np
 
 from refgrad import _dtypes
 from refgrad._dispatch import no_kernel
-from refgrad._dtypes import BOOL, FLOAT
+from refgrad._dtypes import BOOL, F32, F64, FLOAT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
 from refgrad._grad_mode import GRAD, MODE
@@ -175,13 +175,25 @@ def _mean(input: np.ndarray, dim, keepdim: bool) -> Any:
     return contiguous(total / total.dtype.type(reduced_count(input.shape, dim)))
 
 
+def _share(grad: Any, shape: tuple[int, ...]) -> Any:
+    """Its share of ``grad`` for each element. Where nothing is recorded nobody sees the expanded gradient, so none is made."""
+    data, count = grad._data, math.prod(shape)
+    if MODE.mode == GRAD or grad.__class__ is not Tensor or not (data.dtype is F32 or data.dtype is F64):
+        return grad.expand(shape) / count
+    share = Tensor.__new__(Tensor)
+    share._data = np.empty(shape, data.dtype)
+    share._data.fill(data / data.dtype.type(count) if count else 0)
+    share._inference = MODE.inference
+    return share
+
+
 @op(
     result_dtype=_mean_dtype,
     error="linear",
     accumulates=True,
     reason=_SUM_REASON + "; one division",
     ulps=lambda input, dtype: sum_ulps(input.size) + 1.0,
-    vjp=dict(input=lambda grad, input_shape: grad.expand(input_shape) / math.prod(input_shape)),
+    vjp=dict(input=lambda grad, input_shape: _share(grad, input_shape)),
 )
 def mean(input, *, dtype=None):
     return add_reduce(input, None) / input.dtype.type(input.size)
