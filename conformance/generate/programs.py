@@ -167,6 +167,10 @@ class Drawer:
         drawn = self.p.draw_weighted(DTYPE_CUMULATIVE, DTYPES)
         return drawn if drawn in allowed else self.p.draw_choice(allowed[:2])
 
+    def dtype_of_any(self, allowed: tuple[str, ...]) -> str:
+        """One of these, each as likely, or of those that the mix draws among them."""
+        return self.p.draw_choice(tuple(d for d in self.mix.dtypes if d in allowed) or allowed)
+
     # what records ask for ------------------------------------------------------------------------------------------------
 
     def operand(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo.records import record
+from conformance.opinfo.records import FLOATS, record
 from conformance.program import DType
 
 Drawn = tuple[list[Any], dict[str, Any]]
@@ -13,7 +13,7 @@ Drawn = tuple[list[Any], dict[str, Any]]
 def _options(g: Any) -> dict[str, Any]:
     kwargs: dict[str, Any] = {}
     if g.p.draw_chance(50):
-        kwargs["dtype"] = DType(g.p.draw_choice(("float32", "float64", "bfloat16", "float16", "int64", "bool")))
+        kwargs["dtype"] = DType(g.dtype_of_any((*FLOATS, "int64", "bool")))
     if g.p.draw_chance(30):
         kwargs["requires_grad"] = True
     return kwargs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conformance.opinfo.records import record
+from conformance.opinfo.records import FLOATS, record
 
 Drawn = tuple[list[Any], dict[str, Any]]
 
@@ -17,7 +17,7 @@ def _pair(name: str, left: str, right: str) -> Any:
     """Operands with dims given by letters; ``n`` `m` ``k`` ``b`` are drawn."""
 
     def draw(g: Any) -> Drawn:
-        dtype = g.p.draw_choice(("float32", "float64", "bfloat16", "float16"))
+        dtype = g.dtype_of_any(FLOATS)
         if left == "n":
             a = g.operand(name, ranks=(1, 1))
             return [a, g.fresh(g.dtype_of(a), g.shape_of(a))], {}

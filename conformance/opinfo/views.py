@@ -96,7 +96,7 @@ record("expand_as", "view_as", "reshape_as", draw=lambda g: (lambda x: ([x, g.li
 record("detach", "alias", "sum_to_size", "is_contiguous", drawn=False)
 record(
     "to",
-    draw=lambda g: ([g.operand("to"), DType(g.p.draw_choice(("float32", "float64", "bfloat16", "float16", "int64", "bool")))], {}),
+    draw=lambda g: ([g.operand("to"), DType(g.dtype_of_any((*FLOATS, "int64", "bool")))], {}),
     dtypes=ALL,
 )
 record("repeat_interleave", draw=lambda g: (lambda x: ([x, 2, g.dim(x)], {}))(g.operand("repeat_interleave")), dtypes=ALL)
