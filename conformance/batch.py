@@ -112,7 +112,19 @@ def differs(program: Program, subject: str, without: list[Observation], hooked: 
 
 def first_divergence(program: Program, engine: Any) -> Divergence | None:
     divergences = run_and_judge(program, engine, measure=False).divergences
-    return divergences[0] if divergences else None
+    return _cause(divergences[0], engine) if divergences else None
+
+
+def _cause(found: Divergence, engine: Any) -> Divergence:
+    """The divergence that shows where every statement is observed, if that is no later one: a state that went wrong unobserved shows in
+    what follows from it. Where observing makes it go away, the divergence stands as it was found.
+    """
+    statements = found.program.statements
+    if all(s.observe for s in statements):
+        return found
+    watched = replace(found.program, statements=tuple([replace(s, observe=True) for s in statements]))
+    divergences = run_and_judge(watched, engine, measure=False).divergences
+    return divergences[0] if divergences and divergences[0].statement <= found.statement else found
 
 
 def raw_key(key: Key) -> tuple[str, ...]:
@@ -123,6 +135,7 @@ def raw_key(key: Key) -> tuple[str, ...]:
 def settle(found: Divergence, engine: Any, seed: int | None) -> Divergence:
     """The divergence confirmed, minimized, with its trigger; ``flaky`` where running it again does not show it."""
     program = found.program
+    found = _cause(found, engine)
     again = first_divergence(program, engine)
     wanted = raw_key(found.key)
     if again is None or raw_key(again.key) != wanted:

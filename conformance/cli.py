@@ -439,6 +439,7 @@ def _op_names() -> list[str]:
         "grad",
         "SGD",
         "inplace",
+        "inference_mode",
         "augmented",
         "getitem",
         "setitem",

@@ -164,21 +164,26 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     """The op on its bound arguments, in the order of its signature."""
     # otherwise nobody asks for a view's node, and a stale one may stay so
     recording = MODE.mode == GRAD and not MODE.inference and (entry.differentiated or (entry.node is not None and entry.promote != "bool"))
+    inference = False
     for p in entry.tensor_places:
         value = bound[p]
         if value.__class__ is ExactTensor:
             return _exact.call(entry, bound)
         if isinstance(value, Tensor):
+            inference = inference or value._inference
             if recording and value._view is not None:
                 refresh(value)
         elif isinstance(value, (list, tuple)):
             for v in value:
                 if v.__class__ is ExactTensor:
                     return _exact.call(entry, bound)
+                inference = inference or (v is not None and v._inference)
                 if recording and v is not None and v._view is not None:
                     refresh(v)
     if entry.tensor_only:
         check_tensors(entry, bound)
+    if inference and recording and entry.node is not None and entry.promote != "bool":
+        _refuse_saving(entry, bound)
     if entry.check is not None:
         entry.check(*bound)
     outs = run_forward(entry, bound)
@@ -295,10 +300,35 @@ def _edges(entry: Any, bound: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(edges)
 
 
+def reaches_autograd(values: list[Any]) -> bool:
+    """Inference tensors alone do not. A number that stands for a tensor is made one, and no inference tensor."""
+    return not all(v._inference if isinstance(v, Tensor) else v is None for v in values)
+
+
+def _operands(entry: Any, bound: tuple[Any, ...]) -> list[Any]:
+    """What stands where this overload takes tensors."""
+    return _flatten(bound, tuple([p for p in entry.tensor_places if entry.params[p] not in entry.number_only]))
+
+
+def _is_recorded(entry: Any, bound: tuple[Any, ...]) -> bool:
+    return reaches_autograd(_operands(entry, bound)) and any(
+        t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor)
+    )
+
+
+def _refuse_saving(entry: Any, bound: tuple[Any, ...]) -> None:
+    """Raises for an inference tensor that a node would keep; inputs are kept before anything is computed."""
+    if not _is_recorded(entry, bound):
+        return
+    edges = dict(zip(entry.vjp, _edges(entry, bound), strict=True)) if entry.list_place is None else {}
+    for name in entry.saves:
+        user = entry.sole_user[name]
+        if name not in entry.outputs and (user is None or edges[user] is not None):
+            save_input(bound[entry.place[name]])
+
+
 def _record(entry: Any, bound: tuple[Any, ...], outs: list[Tensor]) -> None:
-    if all(t._inference for t in _flatten(bound, entry.tensor_places) if isinstance(t, Tensor)):
-        return  # inference tensors alone do not reach autograd
-    if not any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor)):
+    if not _is_recorded(entry, bound):
         return
     differentiable = [
         o
@@ -405,15 +435,12 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     if entry.tensor_only:
         check_tensors(entry, bound, inplace=True)
     enabled = MODE.mode == GRAD and not MODE.inference
-    recording = (
-        enabled
-        and entry.node is not None
-        and any(t.requires_grad for t in _flatten(bound, entry.differentiable_places) if isinstance(t, Tensor))
-    )
-    if entry.node is not None:  # an op without a derivative is no concern of autograd's
+    recording = enabled and entry.node is not None and _is_recorded(entry, bound)
+    operands = [v for v in _flatten(bound, entry.tensor_places)[1:] if isinstance(v, Tensor)]
+    if entry.node is not None and reaches_autograd(_operands(entry, bound)):  # without a derivative, no concern of autograd's
         check_inplace(target, recording)
-    elif target._inference and not MODE.inference:
-        raise error("inference_inplace")
+    if recording and target.dtype.category == FLOAT and any(t._inference for t in operands):
+        _refuse_saving(entry, (_clone_of(target), *bound[1:]))
     for value in _flatten(bound, entry.tensor_places):
         if enabled and isinstance(value, Tensor) and value._view is not None:
             refresh(value)
@@ -428,17 +455,25 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
             _refuse_arguments(entry, bound)
         raise
     result = inplace_result(entry, bound)
+    if target._inference and not MODE.inference:  # it is the version, which comes last, that cannot be told
+        raise error("inference_inplace")
     node = None
     if recording and target.dtype.category == FLOAT:
         before = None
         if entry.params[0] in entry.saves:
-            before = Tensor.__new__(Tensor)
-            before._data = target._data.copy()
-            before._node, before._nr, before._rg = target._node, target._nr, target._rg
+            before = _clone_of(target)
         edges = _edges(entry, bound)
         node = make_node(entry, bound, [target], edges, before, inplace=True)
     write(target, result, node)
     return target
+
+
+def _clone_of(target: Tensor) -> Tensor:
+    """What a node keeps of a tensor that is about to be written."""
+    before = Tensor.__new__(Tensor)
+    before._data = target._data.copy()
+    before._node, before._nr, before._rg = target._node, target._nr, target._rg
+    return before
 
 
 def _refuse_before_memory(entry: Any, bound: tuple[Any, ...]) -> None:
@@ -530,8 +565,6 @@ def no_kernel(kernel: str, *categories: int) -> Callable[[_dtypes.dtype, list[An
 
 def check_inplace(target: Tensor, recording: bool) -> None:
     """Raises where torch forbids writing to ``target``."""
-    if target._inference and not MODE.inference:
-        raise error("inference_inplace")
     if MODE.mode != GRAD or MODE.inference or not (target.requires_grad or recording):
         return
     view = target._view

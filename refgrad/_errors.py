@@ -134,6 +134,10 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         RuntimeError,
         "ZeroTensors are immutable. Please use the materialized zero tensor obtained using .clone() if you want a mutable tensor.",
     ),
+    "out_grad": (  # never raised here: torch's kernels may call others so
+        RuntimeError,
+        "{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.",
+    ),
     "zero_none_grad": (AttributeError, "'NoneType' object has no attribute '{name}'"),
     "grad_wrong_shape": (
         RuntimeError,

@@ -547,7 +547,11 @@ def _view_path(entry: Op) -> list[str]:
         f"    as_view(out, {a}, False)",
     ]
     if entry.vjp:
-        lines += [f"    if {a}._rg and MODE.mode == 0:", "        dt = r.dtype", *_indent(2, _record_lines(entry, [a], [a]))]
+        lines += [
+            f"    if {a}._rg and MODE.mode == 0 and not {a}._inference:",
+            "        dt = r.dtype",
+            *_indent(2, _record_lines(entry, [a], [a])),
+        ]
     return [*lines, "    return out"]
 
 

@@ -25,6 +25,9 @@ from refgrad._errors import SHARED
 
 #: errors that tell of the tensor, not of the op that met it: key -> what made the tensor
 BLAMED = {"zero_tensor": "backward"}
+#: what inference tensors alone may bring about outside inference mode, by what a kernel happens to be made of: they have no part in
+#: autograd, but the tensors that the kernel makes have
+OF_INFERENCE = frozenset(("out_grad", "inference_saved", "requires_grad", "is_leaf", "grad_fn", "aliasing"))
 #: what is reported when several facets of one statement differ: the one that explains the others
 PRECEDENCE = (
     "crash", "hang", "error", "dtype", "shape", "value", "grad", "accumulation", "requires_grad", "is_leaf", "grad_fn", "grad_identity",
@@ -131,6 +134,14 @@ class Judge:
         attributes = {"suspects": " ".join(sorted(suspects))} if suspects else {}
         self.verdict.divergences.append(Divergence(key, index, tensor, found, self.program, order, attributes=attributes))
 
+    def culprit(self, statement: Statement, difference: str) -> str:
+        """What a difference in state or error is reported under: the op, or what made its operand."""
+        operands = [self.states[name] for name in statement.refs() if name in self.states]
+        alone = bool(operands) and all(s.is_inference is True for s in operands)
+        if alone and difference in OF_INFERENCE and (difference == "aliasing" or any(s.requires_grad is True for s in operands)):
+            return "inference_mode"
+        return local.op_name(statement)
+
     def dtype_class(self, tensor: str) -> str:
         name = tensor.split("@")[0]
         s = self.new_states.get(name) or self.states.get(name)
@@ -205,7 +216,7 @@ class Judge:
         if difference is not None:
             found = Evidence(raised.describe(right.raised), raised.describe(seen.raised), "documented errors")
             tensor = statement.out[0] if statement.out else next(statement.refs(), "")
-            op = BLAMED.get(difference[1], local.op_name(statement))
+            op = BLAMED.get(difference[1], self.culprit(statement, difference[1]))
             self.diverge(index, op, "error", tensor, found, error=difference[1])
 
     def judge_hooks(self, index: int, seen: Observation, right: Observation) -> None:
@@ -235,7 +246,7 @@ class Judge:
             texts = (f"{name}={want}", f"{name}={got}")
             if name == "exists":
                 texts = ("something" if want else "nothing", "something" if got else "nothing")
-            self.diverge(index, local.op_name(statement), facet, tensor, Evidence(*texts, "torch's documented state"))
+            self.diverge(index, self.culprit(statement, facet), facet, tensor, Evidence(*texts, "torch's documented state"))
 
     def judge_values(self, index: int, statement: Statement, seen: Observation) -> None:
         if seen.raised is None or statement.kind in ("backward", "grad"):

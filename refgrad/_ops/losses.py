@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dispatch import broadcast_shapes, no_kernel
+from refgrad._dispatch import broadcast_shapes, no_kernel, reaches_autograd
 from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
@@ -163,8 +163,10 @@ def _same_size(weight: Any, input: Any) -> None:
         raise error("loss_weight_size")
 
 
-def _no_gradient(function: str, **arguments: Any) -> None:
+def _no_gradient(function: str, *operands: Any, **arguments: Any) -> None:
     """Raises torch's error for an argument that requires grad, where the function gives it none."""
+    if not reaches_autograd([*operands, *arguments.values()]):
+        return
     for name, value in arguments.items():
         if value is not None and value.requires_grad and MODE.mode == GRAD and not MODE.inference:
             raise error("loss_weight_grad", function=function, argument=name)
@@ -495,8 +497,7 @@ def _expanded_weight(weight: Any, target: Any) -> Any:
     for back in range(1, min(len(shape), len(own)) + 1):
         if own[-back] != shape[-back] and 1 not in (own[-back], shape[-back]):
             raise error("bce_weight_size", n=own[-back], dim=-back, weight=repr(Size(own)), shape=list(shape))
-    shape = broadcast_shapes(shape, own)
-    return weight if own == shape else weight.expand(shape)
+    return weight.expand(broadcast_shapes(shape, own))
 
 
 @op(where=F, composite=True)
@@ -505,7 +506,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     if target._data.shape != input._data.shape:
         raise error("bce_size", target=repr(target.shape), input=repr(input.shape))
     weight = _expanded_weight(weight, target)
-    _no_gradient("binary_cross_entropy", weight=weight)
+    _no_gradient("binary_cross_entropy", input, target, weight=weight)
     return _binary_cross_entropy(input, target, weight, reduction)
 
 
@@ -579,7 +580,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     reduction = _reduction(size_average, reduce, reduction)
     if target._data.shape != input._data.shape:
         raise error("bce_logits_size", target=repr(target.shape), input=repr(input.shape))
-    _no_gradient("binary_cross_entropy_with_logits", weight=weight, pos_weight=pos_weight)
+    _no_gradient("binary_cross_entropy_with_logits", input, target, weight=weight, pos_weight=pos_weight)
     if target.dtype.category == BOOL and input.dtype.category == FLOAT:
         raise error("sub_two_bools")
     if input.dtype.category == FLOAT and target.dtype.category != FLOAT:
@@ -780,7 +781,7 @@ def _nll(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int
         raise error("nll_batch", input=shape[0], target=targets[0])
     if len(shape) not in (1, 2, 4) and targets[1:] != shape[2:]:
         raise error("nll_nd_size", expected=[shape[0], *shape[2:]], target=list(targets))
-    _no_gradient("nll_loss2d_forward" if len(shape) > 2 else "nll_loss_forward", weight=weight)
+    _no_gradient("nll_loss2d_forward" if len(shape) > 2 else "nll_loss_forward", input, target, weight=weight)
     if len(shape) <= 2:
         return _nll_loss(input, target, weight, reduction, ignore_index)
     if len(shape) == 4:

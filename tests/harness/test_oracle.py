@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conformance.batch import Tally
+from conformance.batch import Tally, first_divergence, run_and_judge, settle
 from conformance.codegen import source
 from conformance.divergence import Divergence
 from conformance.generate.programs import from_seed
@@ -611,6 +611,56 @@ def test_parameters_that_share_memory_step_one_after_the_other() -> None:
 def test_a_gradient_that_the_optimizer_cleared_in_place_is_zero() -> None:
     program = write(*STEP.statements[:4], do("zero_grad", "", "@o", set_to_none=False))
     assert told(program, lambda seen: seen[4].values.pop("t0.grad")) == ("zero_grad", "value", "t0.grad", 4)
+
+
+# --- what a difference is put down to ---------------------------------------------------------------------------------
+
+
+class Careless(Reference):
+    """Its clone requires grad whatever it is a clone of, so that what is made of it does too."""
+
+    def function(self, op: str) -> Callable[..., Any]:
+        right = super().function(op)
+        return (lambda *args, **kwargs: right(*args, **kwargs).requires_grad_()) if op == "clone" else right
+
+
+def unwatched(*statements: Statement) -> Program:
+    """Nobody looks before the last statement."""
+    return write(*[replace(s, observe=False) for s in statements[:-1]], statements[-1])
+
+
+def test_what_follows_from_a_state_that_nobody_looked_at_is_put_down_to_what_made_it() -> None:
+    program = unwatched(tensor("t0", [1.0, 2.0]), do("call", "clone", "@t0", out="t1"), do("method", "exp", "@t1", out="t2"))
+    (found, *_) = run_and_judge(program, Careless()).divergences
+    assert (found.key.op, found.statement) == ("exp", 2)
+    cause = first_divergence(program, Careless())
+    assert cause is not None
+    assert (cause.key.op, cause.key.facet, cause.statement) == ("clone", "requires_grad", 1)
+    settled = settle(found, Careless(), 7)
+    assert (settled.key.op, settled.key.facet, settled.seed, settled.original) == ("clone", "requires_grad", 7, program)
+    assert len(settled.program) == 2
+
+
+def inference_program(*statements: Statement) -> Program:
+    return write(
+        do("enter", "inference_mode"), leaf("t0", [1.0, 2.0]), tensor("t1", [3.0, 4.0]), do("exit"), leaf("t2", [5.0, 6.0]), *statements
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "op"),
+    [
+        (do("method", "exp", "@t0", out="t3"), "inference_mode"),
+        (do("method", "add", "@t1", "@t0", out="t3"), "inference_mode"),
+        (do("method", "exp", "@t1", out="t3"), "exp"),
+        (do("method", "add", "@t0", "@t2", out="t3"), "add"),
+    ],
+)
+def test_autograd_of_inference_tensors_alone_is_put_down_to_the_mode(statement: Statement, op: str) -> None:
+    program = inference_program(statement)
+    changed = state(5, "t3", requires_grad=op != "add")
+    assert told(program, changed) == (op, "requires_grad", "t3", 5)
+    assert told(program, value(5, "t3", double)) == (statement.op, "value", "t3", 5)
 
 
 # --- errors -------------------------------------------------------------------------------------------------------------
