@@ -507,6 +507,8 @@ def _check_written_memory(entry: Any, bound: tuple[Any, ...]) -> None:
     """Raises where the memory to be written is such that the order of writes would tell."""
     target, *operands = [v for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)]
     if entry.apart:
+        if entry.checks_overlap and entry.copies_over is None:
+            check_repeats(target)
         check_apart(target, operands)
     if entry.copies_over is not None:
         if entry.copies_over(*bound):

@@ -64,6 +64,23 @@ def integers_divided_by_zero(lib: Any) -> Told:
     lib.remainder(lib.ones((1,), dtype=lib.int64), zero)
 
 
+def repeated_memory_written_from_itself(lib: Any) -> Told:
+    writes: dict[str, Callable[[Any], Any]] = {
+        "index_add": lambda t: t.index_add_(1, lib.tensor([0]), t),
+        "index_copy": lambda t: t.index_copy_(1, lib.tensor([0]), t),
+        "scatter": lambda t: t.scatter_(1, lib.tensor([[0], [0]]), t),
+        "scatter_add": lambda t: t.scatter_add_(1, lib.tensor([[0], [0]]), t),
+        "masked_scatter": lambda t: t.masked_scatter_(lib.tensor([[True], [True]]), t),
+        "put": lambda t: t.put_(lib.tensor([0]), t[0]),
+        "add": lambda t: t.add_(t),
+    }
+    for name, write in writes.items():
+        try:
+            yield name, write(lib.broadcast_to(lib.zeros((1,)), (2, 1))).tolist()
+        except RuntimeError as error:
+            yield name, str(error)
+
+
 def memory_of_a_result_without_elements(lib: Any) -> Told:
     x = lib.tensor([1.0, 2.0, 3.0])
     for part in (x[0:0], x[0:0].contiguous()):
@@ -90,6 +107,7 @@ CASES = [
     gradient_of_another_dtype,
     integers_divided_by_zero,
     memory_of_a_result_without_elements,
+    repeated_memory_written_from_itself,
     gradient_of_a_product_of_one_factor,
 ]
 
