@@ -322,7 +322,21 @@ def _propagate(
         return [np.abs(r) if r.dtype.kind == "f" else None for r in (out if several else [np.asarray(out)])]
     if entry.moves is not None:
         return [entry.moves(arguments[0], radii[0], results[0])]
-    return [_elementwise(entry, bound, radii, results[0], nominal)]
+    numbers = _moved_by_numbers(entry, bound, arguments, radii, results[0], nominal)
+    return [_sum(numbers, _elementwise(entry, bound, radii, results[0], nominal))]
+
+
+def _moved_by_numbers(
+    entry: Any, bound: tuple[Any, ...], arguments: list[Any], radii: list[Any], result: np.ndarray, nominal: _dtypes.dtype
+) -> Any:
+    """How far the result moves where a number that has no derivative is rounded to the dtype (see ``_number_radius``)."""
+    total: Any = None
+    for p in entry.promoted_places:
+        if radii[p] is not None and entry.params[p] not in entry.vjp and not isinstance(bound[p], Tensor):
+            rounded = _dtypes.narrow(np.asarray(arguments[p]), nominal.np).astype(nominal.wide)
+            moved = np.abs(_apply(entry, [rounded if i == p else a for i, a in enumerate(arguments)]) - result)
+            total = _sum(total, np.where(np.isfinite(moved), moved, 0.0))
+    return total
 
 
 def _linear_argument(entry: Any, place: int, value: Any, radius: Any) -> Any:

@@ -87,7 +87,7 @@ def laid_out(result: np.ndarray, operands: list[np.ndarray]) -> np.ndarray:
     if first.shape == shape and all(a.shape == shape and a.strides == first.strides for a in operands) and is_dense(first):
         order = sorted(range(ndim), key=lambda d: (-first.strides[d], d))
     else:
-        order = _sorted_dims([_broadcast_strides(a, ndim) for a in operands], shape)
+        order = _sorted_dims([_broadcast_strides(a, shape) for a in operands], shape)
     return _in_order(result, order)
 
 
@@ -98,9 +98,11 @@ def is_dense(a: np.ndarray) -> bool:
     return not overlaps_itself(a) and a.nbytes == sum((n - 1) * s for n, s in zip(a.shape, a.strides, strict=True)) + a.itemsize
 
 
-def _broadcast_strides(a: np.ndarray, ndim: int) -> list[int]:
-    strides = [0 if n == 1 else s // a.itemsize for n, s in zip(a.shape, a.strides, strict=True)]
-    return [0] * (ndim - a.ndim) + strides
+def _broadcast_strides(a: np.ndarray, shape: tuple[int, ...]) -> list[int]:
+    """In elements; 0 where a dim is stretched. A dim of one element that stays one keeps its stride, and takes part."""
+    missing = len(shape) - a.ndim
+    strides = [0 if n != m else s // a.itemsize for n, m, s in zip(a.shape, shape[missing:], a.strides, strict=True)]
+    return [0] * missing + strides
 
 
 def _sorted_dims(strides: list[list[int]], shape: tuple[int, ...]) -> list[int]:

@@ -329,10 +329,11 @@ def _compile_node(entry: Op, number: str) -> type[Node]:
 
 
 def _load_lines(entry: Op, saves: tuple[str, ...]) -> list[str]:
+    """What was saved is asked for, and its version checked, whether a formula needs it or not; only an input that was dropped is not."""
     lines = []
     for s in saves:
-        users = [d for d, f in entry.vjp.items() if s in _formula_names(f)]
-        guard = "" if len(users) == len(entry.vjp) else f"if {' or '.join(f'e_{u} is not None' for u in users)}: "
+        user = entry.sole_user[s]
+        guard = "" if user is None else f"if e_{user} is not None: "
         lines.append(f"        {guard}{s} = load(self, {s})" if s in entry.outputs else f"        {guard}{s} = {_loaded(s)}")
     return lines
 

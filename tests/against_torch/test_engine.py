@@ -64,6 +64,35 @@ def integers_divided_by_zero(lib: Any) -> Told:
     lib.remainder(lib.ones((1,), dtype=lib.int64), zero)
 
 
+def results_written_before_their_backward(lib: Any) -> Told:
+    """The result is saved and checked also where the one operand whose slope needs it asks for no gradient."""
+    for name in (
+        "copysign",
+        "pow",
+        "hypot",
+        "logaddexp",
+        "atan2",
+        "div",
+        "mul",
+        "fmod",
+        "remainder",
+        "maximum",
+        "xlogy",
+        "clamp_min",
+        "lerp",
+    ):
+        for first in (False, True):
+            a, b = lib.tensor([2.0]), lib.tensor([3.0], requires_grad=True)
+            more = (lib.tensor([0.5]),) if name == "lerp" else ()
+            result = getattr(lib, name)(*((b, a) if first else (a, b)), *more)
+            result[0] = 0.5
+            try:
+                result.backward(lib.ones_like(result))
+                yield name, first, b.grad.tolist()
+            except RuntimeError as error:
+                yield name, first, str(error)
+
+
 def repeated_memory_written_from_itself(lib: Any) -> Told:
     writes: dict[str, Callable[[Any], Any]] = {
         "index_add": lambda t: t.index_add_(1, lib.tensor([0]), t),
@@ -108,6 +137,7 @@ CASES = [
     integers_divided_by_zero,
     memory_of_a_result_without_elements,
     repeated_memory_written_from_itself,
+    results_written_before_their_backward,
     gradient_of_a_product_of_one_factor,
 ]
 

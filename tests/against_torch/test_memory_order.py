@@ -1,5 +1,6 @@
 """In which order results and gradients lie in memory, for operands that disagree about it, repeat themselves or have gaps."""
 
+import random
 from itertools import product
 
 import pytest
@@ -105,3 +106,17 @@ def test_what_is_accumulated_lies_as_torchs_does(how, create_graph):
             assert_same_order(
                 lambda t, shape=shape, x=x, g=g: accumulated(t, shape, x, g, how, create_graph), f"{how} {create_graph} {shape} {x} {g}"
             )
+
+
+def test_results_of_any_two_operands_lie_as_torchs():
+    """Dims of one element that stay one take part in the sort of dims; stretched ones do not."""
+    rng = random.Random(0)
+    for _ in range(600):
+        out = [rng.choice((1, 2, 3)) for _ in range(rng.choice((2, 3, 4)))]
+        shapes = [tuple(n if rng.random() < 0.7 else 1 for n in out)[rng.choice((0, 0, 1)) :] for _ in range(2)]
+        places = [(shape, tuple(rng.choice((0, 1, 1, 2, 3, 4, 6, 8)) for _ in shape)) for shape in shapes]
+        told = []
+        for t in BOTH:
+            a, b = (lying(t, *place) for place in places)
+            told.append([order(r) for r in (a + b, t.eq(a, b), a.exp(), t.where(t.gt(a, b), a, b))])
+        assert told[0] == told[1], places

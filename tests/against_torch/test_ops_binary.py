@@ -294,3 +294,9 @@ def test_a_root_as_a_power_is_the_power_of_ieee():
         for dtype in FLOATS:
             got = refgrad.pow(refgrad.tensor(points, dtype=getattr(refgrad, dtype)), exponent)
             assert str(got.tolist()) == str(right.tolist()), (dtype, exponent)
+
+
+def test_a_number_takes_part_at_compute_precision_or_rounded_in_16_bits():
+    for dtype in FLOATS:
+        assert_same(lambda t, x: t.rsub(x, 0.1), values(dtype, (40,), 1, 0.05, 0.15), label=dtype)
+        assert_same(lambda t, x: t.rsub(x, 0.1), values(dtype, (), 1, 0.05, 0.15), label=dtype)
