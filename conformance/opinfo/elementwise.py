@@ -14,7 +14,8 @@ record("sub", dtypes=NUMBERS, weight=20)
 record("eq", "ne", "lt", "le", "gt", "ge", dtypes=ALL)
 record("neg", "square", "fmod", "remainder", "floor_divide", dtypes=NUMBERS)
 record("abs", "sign", dtypes=NUMBERS, recipe="special")
-record("relu", "round", recipe="special")
+record("relu", recipe="special", weight=20)  # its slope at 0
+record("round", recipe="special")
 record("logical_not", "isnan", "isinf", "isfinite", dtypes=ALL)
 record("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", dtypes=(*INTS, "bool"))
 record("log", "log2", "log10", "sqrt", "rsqrt", recipe="positive")
@@ -26,7 +27,7 @@ def _tensors(name: str, ties: bool = False) -> Any:
     """Two tensors: these take no number. ``ties``: equal elements in both have a rule of their own."""
 
     def draw(g: Any) -> tuple[list[Any], dict[str, Any]]:
-        if ties and g.p.draw_chance(30):
+        if ties and g.p.draw_chance(60):
             a = g.operand(name, recipe="integers", fresh=True)
             return [a, g.like(a, recipe="integers")], {}
         a, b = g.two_operands(name)
@@ -36,7 +37,7 @@ def _tensors(name: str, ties: bool = False) -> Any:
 
 
 for _name, _dtypes in (("maximum", ALL), ("minimum", ALL), ("fmax", NUMBERS), ("fmin", NUMBERS)):
-    record(_name, draw=_tensors(_name, ties=True), dtypes=_dtypes)
+    record(_name, draw=_tensors(_name, ties=True), dtypes=_dtypes, weight=15)
 for _name, _dtypes in (
     ("logical_and", ALL), ("logical_or", ALL), ("logical_xor", ALL), ("hypot", FLOATS), ("atan2", FLOATS), ("copysign", FLOATS),
     ("logaddexp", FLOATS),

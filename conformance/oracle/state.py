@@ -36,8 +36,15 @@ def differences(
             found.append((name, "exists", facet, name in mine, name in theirs))
         elif mine[name] != theirs[name]:
             unsaid = _OF_GRADIENTS | (_OF_EMPTY if 0 in mine[name].shape else frozenset()) if name in gradients else frozenset()
-            found += [(name, *row) for row in _fields(mine[name], theirs[name]) if row[0] not in unsaid]
+            rows = [row for row in _fields(mine[name], theirs[name]) if row[0] not in unsaid]
+            found += [(name, *row) for row in rows if not _base_of_gradient(row, gradients)]
     return sorted(found, key=lambda row: ORDER.index(row[1]) if row[1] in ORDER else -1)
+
+
+def _base_of_gradient(row: tuple[str, str, Any, Any], gradients: frozenset[str]) -> bool:
+    """Whether the two sides differ in whether a gradient is a view itself, which its views then show."""
+    field, _, want, got = row
+    return field == "base" and "unnamed" in (want, got) and (want in gradients or got in gradients)
 
 
 def _fields(mine: TensorState, theirs: TensorState) -> list[tuple[str, str, Any, Any]]:

@@ -915,6 +915,8 @@ def roll(input, shifts, dims=()):
         return np.asarray(np.roll(input, shifts[0]), order="C").reshape(input.shape)
     if len(shifts) != len(dims):
         raise error("roll_align", shifts=len(shifts), dims=len(dims))
+    if not input.size:  # nothing moves, and torch looks at no dim
+        return np.array(input, order="C")
     if not input.ndim:
         raise error("no_dims", dim=dims[0])
     return np.asarray(np.roll(input, shifts, [wrap_dim(d, input.ndim) for d in dims]), order="C")

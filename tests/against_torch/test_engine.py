@@ -93,6 +93,15 @@ def results_written_before_their_backward(lib: Any) -> Told:
                 yield name, first, str(error)
 
 
+def rolls_of_nothing(lib: Any) -> Told:
+    nothing = lib.zeros((0, 3))
+    for arguments in ((1, 5), ((1, 2), (0, 7)), ((1,), ()), ((1, 2), (0,))):
+        try:
+            yield list(lib.roll(nothing, *arguments).shape)
+        except RuntimeError as error:
+            yield str(error)
+
+
 def repeated_memory_written_from_itself(lib: Any) -> Told:
     writes: dict[str, Callable[[Any], Any]] = {
         "index_add": lambda t: t.index_add_(1, lib.tensor([0]), t),
@@ -137,6 +146,7 @@ CASES = [
     integers_divided_by_zero,
     memory_of_a_result_without_elements,
     repeated_memory_written_from_itself,
+    rolls_of_nothing,
     results_written_before_their_backward,
     gradient_of_a_product_of_one_factor,
 ]

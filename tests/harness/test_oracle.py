@@ -346,6 +346,15 @@ def test_gradients_in_one_memory_are_zeroed_together() -> None:
     assert verdict(program).divergences == []
 
 
+def test_whether_a_gradient_is_a_view_is_the_engines_affair_and_its_views_show_that() -> None:
+    program = write(
+        leaf("t0", [1.0, 2.0]), do("call", "exp", "@t0", out="t1"), do("grad", "", "@t1", "@t0", grad_outputs="@t1", out="t2"),
+        do("method", "view", "@t2", 2, out="t3"), do("method", "view", "@t1", 2, out="t4"),
+    )  # fmt: skip
+    assert first(program, state(3, "t3", base="unnamed")) is None
+    assert told(program, state(4, "t4", base="unnamed")) == ("view", "aliasing", "t4", 4)
+
+
 def test_an_unstable_sort_may_choose_any_order_of_equal_elements_and_its_gradient_follows() -> None:
     program = write(leaf("t0", [2.0, 1.0, 1.0]), do("call", "sort", "@t0", out=("t1", "t2")), do("backward", "", "@t1", gradient="@t1"))
 
