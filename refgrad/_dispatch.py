@@ -210,7 +210,7 @@ def _laid_out(result: np.ndarray, bound: tuple[Any, ...], entry: Any) -> np.ndar
     if entry.memory_order == "contiguous":
         return np.asarray(result, order="C")
     arrays = [v._data for v in _flatten(bound, entry.tensor_places) if isinstance(v, Tensor)]
-    if all(a.flags.c_contiguous for a in arrays):
+    if all(a.flags.c_contiguous and a.shape == arrays[0].shape for a in arrays):  # where one is stretched, dims of one element tell, too
         return result
     if entry.memory_order in entry.place:
         arrays = [bound[entry.place[entry.memory_order]]._data]
@@ -442,7 +442,7 @@ def call_inplace(entry: Any, bound: tuple[Any, ...]) -> Tensor:
     if recording and target.dtype.category == FLOAT and any(t._inference for t in operands):
         _refuse_saving(entry, (_clone_of(target), *bound[1:]))
     for value in _flatten(bound, entry.tensor_places):
-        if enabled and isinstance(value, Tensor) and value._view is not None:
+        if enabled and entry.node is not None and isinstance(value, Tensor) and value._view is not None:
             refresh(value)
     if entry.check is not None:
         entry.check(*bound)

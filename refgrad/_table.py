@@ -549,7 +549,8 @@ def _view_path(entry: Op) -> list[str]:
     ]
     if entry.vjp:
         lines += [
-            f"    if {a}._rg and MODE.mode == 0 and not {a}._inference:",
+            # a view that was recorded nowhere requires grad as soon as its base does
+            f"    if ({a}._rg or ({a}._view is not None and {a}._view.base._rg)) and MODE.mode == 0 and not {a}._inference:",
             "        dt = r.dtype",
             *_indent(2, _record_lines(entry, [a], [a])),
         ]

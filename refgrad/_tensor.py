@@ -300,7 +300,7 @@ class Tensor:
 
         if not self.requires_grad:
             raise error("retain_needs_grad")
-        if self.grad_fn is None or self._node is None or self._retains:
+        if self._node is None or self.grad_fn is None or self._retains:  # a leaf's node is not asked for
             return
         self._retains = True
         if self._node.retaining is None:

@@ -93,6 +93,40 @@ def results_written_before_their_backward(lib: Any) -> Told:
                 yield name, first, str(error)
 
 
+def stale_outputs_of_unbind_in_ops_without_a_derivative(lib: Any) -> Told:
+    for name in ("logical_not_", "logical_and_", "eq_", "logical_not", "isnan", "argmax", "eq", "isfinite", "floor"):
+        base = lib.tensor([1.0, 2.0, 3.0], requires_grad=True) * 1
+        first, *_ = lib.unbind(base)
+        base.fill_(0.0)
+        operands = (lib.tensor(1.0),) if name in ("logical_and_", "eq_", "eq") else ()
+        try:
+            yield name, getattr(first, name)(*operands).tolist(), base._version
+        except RuntimeError as error:
+            yield name, str(error)
+
+
+def views_of_a_view_whose_base_came_to_require_grad(lib: Any) -> Told:
+    makers: list[Callable[[Any], Any]] = [
+        lambda t: t.expand(t.shape), lambda t: t.view(-1), lambda t: t.unfold(0, 1, 1), lambda t: t[...], lambda t: t.transpose(0, 0),
+        lambda t: t.squeeze(), lambda t: lib.unsqueeze(t, 0), lambda t: t.reshape(-1).split(1)[0], lambda t: t.exp(), lambda t: t.detach(),
+    ]  # fmt: skip
+    for make in makers:
+        base = lib.tensor([[1.0, 2.0], [3.0, 4.0]])
+        view = base[0:1]
+        base.requires_grad_(True)
+        made = make(view)
+        following = [] if made.grad_fn is None else [type(e[0]).__name__ for e in made.grad_fn.next_functions]
+        yield made.requires_grad, made.is_leaf, type(made.grad_fn).__name__, following
+
+
+def retain_grad_of_a_stale_view_that_is_a_leaf(lib: Any) -> Told:
+    base = lib.tensor([1.0, 2.0], requires_grad=True)
+    with lib.no_grad():
+        first, _ = lib.unbind(base)
+        base.mul_(2.0)
+        yield first.retain_grad(), first.retains_grad
+
+
 def rolls_of_nothing(lib: Any) -> Told:
     nothing = lib.zeros((0, 3))
     for arguments in ((1, 5), ((1, 2), (0, 7)), ((1,), ()), ((1, 2), (0,))):
@@ -147,6 +181,9 @@ CASES = [
     memory_of_a_result_without_elements,
     repeated_memory_written_from_itself,
     rolls_of_nothing,
+    views_of_a_view_whose_base_came_to_require_grad,
+    retain_grad_of_a_stale_view_that_is_a_leaf,
+    stale_outputs_of_unbind_in_ops_without_a_derivative,
     results_written_before_their_backward,
     gradient_of_a_product_of_one_factor,
 ]
