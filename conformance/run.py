@@ -41,6 +41,8 @@ STRIDE: Final = 1_000_000_000
 TIMEOUT: Final = 120.0
 #: runs of candidates while a crashing program is minimized; each costs a fresh worker
 CRASHES: Final = 16
+#: times that an op must have lost its worker before a program that calls it is put down to it unseen
+SURE: Final = 3
 #: of a worker's environment: one program is small, and the workers are as many as the cores
 THREADS: Final = {"OMP_NUM_THREADS": "1"}
 
@@ -186,6 +188,7 @@ class _Run:
         self.started = time.monotonic()
         self.subject, self.name = settings.subjects[0], about[0]["name"]
         self.circumstances = {"device": settings.device, "capability": about[0]["capability"]}
+        self.losses: dict[tuple[str, str, str], list[Program]] = {}  # subject, kind, guilty op -> the minimized programs
         self.failure: tuple[int, str] | None = None  # the first program on which the harness itself failed
 
     @property
@@ -264,11 +267,21 @@ class _Run:
         """A program that killed or stalled its worker is a finding; it is cut and minimized in workers of its own."""
         draw = from_seed if self.settings.provider == "stream" else from_hypothesis
         drawn = draw(int(program), self.settings.mix)
-        small = _smallest_loss(drawn, kind, self.subject, self.settings)
+        small = self.same_loss(drawn, kind) or _smallest_loss(drawn, kind, self.subject, self.settings)
+        self.losses.setdefault((self.subject, kind, op_name(small.statements[_guilty(small)])), []).append(small)
         lost = _lost(small, kind, detail.reason, self.name)
         self.on_divergence(replace(lost, seed=int(program), original=drawn))
         tally = {**Tally(programs=1, judged=1).to_json(), "seconds": 0.0}
         self.emit({"type": "batch", "source": "stream", "elapsed": self.elapsed, "subject": self.name, **tally})
+
+    def same_loss(self, drawn: Program, kind: str) -> Program | None:
+        """The program of an earlier loss that this one is put down to: an op that has lost its worker SURE times is not looked into again,
+        since each look costs fresh workers, and a run in which a common op crashes would never end.
+        """
+        for (judged, of, op), programs in self.losses.items():
+            if (judged, of) == (self.subject, kind) and len(programs) >= SURE and any(op_name(s) == op for s in drawn):
+                return programs[0]
+        return None
 
     # --- known entries ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from conformance.isolation.executors import ExecutorError, executor
 from conformance.known_failures import KnownFailures, load
 from conformance.program import Program
 from conformance.report.core import Cause, RunSummary, summarize
-from conformance.run import BATCH, STRIDE, Settings, execute, replay
+from conformance.run import BATCH, STRIDE, SURE, Settings, execute, replay
 from conformance.subjects import SubjectError
 from tests.harness.subjects import Crashing, Hanging, Wrong
 from tests.harness.writing import do, leaf, write
@@ -149,6 +149,21 @@ def test_a_crash_is_a_finding_whose_program_ends_at_the_guilty_statement_and_the
     assert (cause.key.op, cause.key.facet, cause.key.subject, cause.programs) == ("exp", "crash", "crashing", 1)
     assert cause.divergence and [s.op for s in cause.divergence.program] == ["", "exp"] and cause.divergence.original
     assert (found.exit, found.totals.programs, found.totals.judged) == (1, 12, 12)
+
+
+def test_an_op_that_crashes_again_and_again_is_looked_into_three_times_and_every_program_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Program] = []
+
+    def look(program: Program, *rest: Any) -> Program:
+        looked.append(program)
+        return program.slice_before(1 + next(i for i, s in enumerate(program) if (s.kind, s.op) == ("call", "exp")))
+
+    monkeypatch.setattr("conformance.run._smallest_loss", look)
+    seed = next(seed for seed in range(200) if calls(seed, 20) >= 6)
+    found = ran(tmp_path, subjects=(place(Crashing),), mix=EXP, programs=20, seed=seed)
+    assert len(looked) == SURE and sum(c.programs for c in found.causes if c.key.facet == "crash") == calls(seed, 20)
 
 
 def test_a_hang_is_a_finding_whose_program_ends_at_the_guilty_statement(tmp_path: Path) -> None:
