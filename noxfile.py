@@ -136,7 +136,9 @@ def conformance(session: nox.Session) -> None:
     suite = run_pytest(session, python, "conformance/suite", "-n", "auto", env=suite_env)
     if suite == INTERRUPTED:
         close(session, suite, "the suite was interrupted")
-    run = ("run", "--programs", str(GATE_PROGRAMS), "--merge-events", str(SUITE_EVENTS), *session.posargs)
+    bounded = any(option.split("=")[0] in ("--programs", "--seconds") for option in session.posargs)
+    programs = () if bounded else ("--programs", str(GATE_PROGRAMS))
+    run = ("run", *programs, "--merge-events", str(SUITE_EVENTS), *session.posargs)
     gate = code_of(session, python, "-m", "conformance", *run, env=same_verdict)
     if suite and gate in (0, NOTHING_JUDGED):  # it failed, and not by a divergence, which would have made the gate red
         close(session, BROKEN, f"the suite failed (pytest's exit code {suite}), see above")

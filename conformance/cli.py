@@ -122,7 +122,7 @@ def _fail_on(_: Any, __: Any, value: str) -> tuple[str, ...]:
     try:
         return tuple(parse_fail_on(value))
     except FailOnError as error:
-        refuse(f"--fail-on {value}: {error}")
+        refuse(error)
 
 
 @main.command()
@@ -184,6 +184,8 @@ def _settings(options: dict[str, Any]) -> Any:
     from conformance.run import DEFAULT_SEED, Settings
     from refgrad._dtypes import BY_NAME
 
+    if options["seconds"] is not None and not math.isfinite(options["seconds"]):
+        refuse(f"--seconds {options['seconds']}: give a number of seconds")
     if options["programs"] is not None and options["seconds"] is not None:
         refuse("--programs and --seconds exclude each other: give one of them")
     for name in options["dtypes"]:
@@ -222,7 +224,10 @@ def _known(files: tuple[Path, ...]) -> KnownFailures:
         found = load(layers)
     except KnownError as error:
         refuse(error)
+    names = _op_names()
     for entry in found.entries:
+        if entry.op not in names:
+            refuse(f"{entry.file}: entry {entry.id!r}: no op {entry.op!r} in the table; python -m conformance ops lists them")
         if entry.program is not None:
             _check(entry.program, f"{entry.file}: entry {entry.id!r}: program")
     return found
@@ -257,6 +262,8 @@ def _from_file(path: Path) -> Program:
         refuse(f"{path}: cannot be read ({os_reason(error)})")
     except (ProgramError, ArithmeticError, RecursionError) as error:
         refuse(f"{path}: {error}")
+    if not program.statements:
+        refuse(f"{path}: the program has no statements, so nothing could be judged")
     _check(program, str(path))
     return program
 

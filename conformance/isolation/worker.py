@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,7 @@ def serve() -> None:
     inward, outward = _take_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what it means
     faulthandler.enable()
+    warnings.simplefilter("ignore")  # what programs are warned of is nobody's concern: they are drawn to be odd
     _forbid_core_files()
     tasks: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=_read_tasks, args=(inward, tasks), daemon=True).start()

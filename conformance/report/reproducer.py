@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -109,7 +110,9 @@ def raising_statements(program: Program) -> list[int]:
     from conformance.subjects.reference import Reference
     from conformance.subjects.walk import walk
 
-    return [seen.index for seen in walk(program, Reference()) if seen.raised]
+    with warnings.catch_warnings():  # of what the program is warned, its reader is not concerned
+        warnings.simplefilter("ignore")
+        return [seen.index for seen in walk(program, Reference()) if seen.raised]
 
 
 def _comment(divergence: Divergence, torch: str) -> Iterator[str]:

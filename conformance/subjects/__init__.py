@@ -46,6 +46,8 @@ def subject(name: str, device: str = "cpu") -> Any:
         return make(device)
     except ImportError as error:
         missing = error.name or str(error)
+        if ":" in name and missing in (module, module.partition(".")[0]):
+            raise SubjectError(f"subject {name!r}: no module {missing!r} here; write MODULE:NAME of one that Python can import") from None
         raise SubjectError(f"subject {name!r} needs {missing}, which is not installed: python -m pip install torch==2.13.0") from None
     except AttributeError:
         raise SubjectError(f"subject {name!r}: {module} has no {attribute}") from None

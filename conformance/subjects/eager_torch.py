@@ -34,7 +34,7 @@ class EagerTorch:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        torch.empty(1, device=self.device)  # raises here, in one place, where the device cannot be used
+        torch.zeros(1, device=self.device).cpu()  # raises here, in one place, where the device cannot be used or shows no values
 
     def literal(self, literal: Literal, requires_grad: bool) -> Any:
         flat = np.frombuffer(literal.data, np.int16 if literal.dtype == "bfloat16" else _NUMPY[literal.dtype])

@@ -83,7 +83,7 @@ def found(here: Path, wrong_run: Path) -> str:
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "subject": (("run", "--subject", "tensorflow"), "unknown subject 'tensorflow'; known: torch, refgrad"),
-    "module of a subject": (("run", "--subject", "no.such:Engine"), "needs no"),
+    "module of a subject": (("run", "--subject", "no.such:Engine"), "no module 'no' here"),
     "device": (("run", "--subject", "refgrad", "--device", "cuda"), "device 'cuda' cannot be used by subject 'refgrad'"),
     "dtype": (("run", "--dtype", "float13"), "unknown dtype 'float13'; known: bool, uint8"),
     "op": (("run", "--ops", "sinn"), "no op matches 'sinn'; the names are listed by: python -m conformance ops"),
