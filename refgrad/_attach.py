@@ -74,7 +74,7 @@ def _attach_reflected() -> None:
         "__rsub__": lambda self, other: TABLE["rsub"].public(self, other),
         "__rtruediv__": lambda self, other: self.reciprocal() * other,  # type: ignore[attr-defined]
         "__rpow__": lambda self, other: TABLE["pow"].public(other, self),
-        "__rfloordiv__": lambda self, other: TABLE["floor_divide"].public(TABLE["tensor"].public(other), self),
+        "__rfloordiv__": lambda self, other: TABLE["floor_divide"].public(other, self),
         "__rmod__": lambda self, other: TABLE["remainder"].public(other, self),
     }
     for name, function in reflected.items():
