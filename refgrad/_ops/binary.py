@@ -785,6 +785,17 @@ def bitwise_xor(input, other):
     return np.bitwise_xor(input, other)
 
 
+# a distance that is negative or as large as the dtype has bits leaves nothing but the sign, in numpy as in torch
+@op(direct=True, inplace=True, symbol="<<", refuses=no_kernel("lshift_cpu", BOOL, FLOAT))
+def bitwise_left_shift(input, other):
+    return np.left_shift(input, other)
+
+
+@op(direct=True, inplace=True, symbol=">>", refuses=no_kernel("rshift_cpu", BOOL, FLOAT))
+def bitwise_right_shift(input, other):
+    return np.right_shift(input, other)
+
+
 @op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)
 def logical_and(input, other):
     return np.logical_and(input, other)
