@@ -23,6 +23,8 @@ OPERATORS = {
     "&": ("__and__", "__rand__", "__iand__"),
     "|": ("__or__", "__ror__", "__ior__"),
     "^": ("__xor__", "__rxor__", "__ixor__"),
+    "<<": ("__lshift__", "", "__ilshift__"),
+    ">>": ("__rshift__", "", "__irshift__"),
     "==": ("__eq__", "", ""),
     "!=": ("__ne__", "", ""),
     "<": ("__lt__", "", ""),
@@ -74,7 +76,9 @@ def _attach_reflected() -> None:
         "__rsub__": lambda self, other: TABLE["rsub"].public(self, other),
         "__rtruediv__": lambda self, other: self.reciprocal() * other,  # type: ignore[attr-defined]
         "__rpow__": lambda self, other: TABLE["pow"].public(other, self),
-        "__rfloordiv__": lambda self, other: TABLE["floor_divide"].public(TABLE["tensor"].public(other), self),
+        "__rfloordiv__": lambda self, other: TABLE["floor_divide"].public(other, self),
+        "__rlshift__": lambda self, other: TABLE["bitwise_left_shift"].public(other, self),
+        "__rrshift__": lambda self, other: TABLE["bitwise_right_shift"].public(other, self),
         "__rmod__": lambda self, other: TABLE["remainder"].public(other, self),
     }
     for name, function in reflected.items():

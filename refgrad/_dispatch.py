@@ -62,7 +62,7 @@ def common_dtype(values: list[Any]) -> _dtypes.dtype:
     return result_type(*operands)
 
 
-def _operand(value: Any, nominal: _dtypes.dtype, compute: np.dtype[Any], compares: bool = False) -> Any:
+def _operand(value: Any, nominal: _dtypes.dtype, compute: np.dtype[Any], rounded: bool = False) -> Any:
     """One operand as an array of the compute dtype. A Python number takes part at compute precision: float32 for floats up to 32 bits."""
     if isinstance(value, Tensor):
         data = value._data
@@ -77,7 +77,7 @@ def _operand(value: Any, nominal: _dtypes.dtype, compute: np.dtype[Any], compare
         return None
     if nominal.category == FLOAT and nominal.itemsize <= 4:
         value = np.float32(value)
-    if compares and nominal.category == FLOAT:  # a comparison is made in the common dtype
+    if rounded and nominal.category == FLOAT:
         return narrow(np.asarray(value, np.float64), nominal.np).astype(compute)
     return np.asarray(value).astype(compute)  # an integer that does not fit wraps around
 
@@ -110,10 +110,12 @@ def prepare(entry: Any, bound: tuple[Any, ...]) -> tuple[list[Any], _dtypes.dtyp
         nominal = entry.result_dtype(nominal, bound)
     half = nominal.category == FLOAT and nominal.itemsize == 2
     compute = nominal.np if entry.direct and not half else nominal.wide
+    compares = entry.promote == "bool"  # which is done in the common dtype
     for p in entry.tensor_places:
-        arguments[p] = _operand(bound[p], nominal, compute, entry.promote == "bool") if p in entry.promoted_places else _raw(bound[p])
+        rounded = compares or p in entry.rounded_places
+        arguments[p] = _operand(bound[p], nominal, compute, rounded) if p in entry.promoted_places else _raw(bound[p])
     for p in entry.scalar_places:
-        arguments[p] = _operand(bound[p], nominal, compute, entry.promote == "bool")
+        arguments[p] = _operand(bound[p], nominal, compute, compares)
     return arguments, (None if entry.promote == "bool" else nominal)
 
 

@@ -52,6 +52,9 @@ class Op:
         unpromoted = options.pop("unpromoted", ())  # tensors whose dtype takes no part in promotion: conditions, class indices
         self.promoted_places = tuple(self.place[p] for p in self.tensors if p not in unpromoted)
         self.scalar_places = tuple(self.place[p] for p in options.pop("scalars", ()))  # Python numbers that take part at compute precision
+        self.rounded_places = tuple(
+            self.place[p] for p in options.pop("rounded", ())
+        )  # tensors: a Python number there is rounded to the dtype
         # (nominal dtype, operands) -> None; raises for dtypes that torch has no kernel for
         self.refuses: Any = options.pop("refuses", None)
         # kernels may return 0 for a result below the normal range (times a function of the arguments)
@@ -174,7 +177,8 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     direct: numpy's own result is correctly rounded; otherwise forward runs one precision up and is narrowed once. vjp: parameter ->
     formula; a formula's parameter names say what it uses and so what is saved. node: the number in the node's name.
     where: module below ``torch`` (also: more of them). unpromoted: tensors that take no part in promotion. scalars: plain numbers that
-    forward gets as arrays at compute precision (float32 for floats up to 32 bits). refuses: raises for dtypes without a kernel. flushes:
+    forward gets as arrays at compute precision (float32 for floats up to 32 bits). rounded: tensors for which a number, where it is given,
+    is rounded to the common dtype first, so that one beyond its range is infinite. refuses: raises for dtypes without a kernel. flushes:
     kernels may return 0 below the normal range. view / multi / composite / outputs / nondifferentiable / inplace / method: as torch has it.
     variadic: the argument that takes a sequence of ints or separate ints.
     apart: the in-place form takes no operand from the memory that it writes. check: called with the bound arguments before anything is

@@ -18,6 +18,7 @@ record("relu", recipe="special", weight=20)  # its slope at 0
 record("round", recipe="special")
 record("logical_not", "isnan", "isinf", "isfinite", dtypes=ALL)
 record("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", dtypes=(*INTS, "bool"))
+record("bitwise_left_shift", "bitwise_right_shift", dtypes=INTS, drawn=False)
 record("log", "log2", "log10", "sqrt", "rsqrt", recipe="positive")
 record("log1p", recipe="unit")
 record("asin", "acos", "atanh", "logit", recipe="unit")

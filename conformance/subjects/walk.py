@@ -343,7 +343,8 @@ def _method(walk: Walk, s: Statement) -> None:
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b, "pow": lambda a, b: a**b,
     "floor_divide": lambda a, b: a // b, "remainder": lambda a, b: a % b, "matmul": lambda a, b: a @ b, "bitwise_and": lambda a, b: a & b,
-    "bitwise_or": lambda a, b: a | b, "bitwise_xor": lambda a, b: a ^ b, "eq": lambda a, b: a == b, "ne": lambda a, b: a != b,
+    "bitwise_or": lambda a, b: a | b, "bitwise_xor": lambda a, b: a ^ b, "bitwise_left_shift": lambda a, b: a << b,
+    "bitwise_right_shift": lambda a, b: a >> b, "eq": lambda a, b: a == b, "ne": lambda a, b: a != b,
     "lt": lambda a, b: a < b, "le": lambda a, b: a <= b, "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,
 }  # fmt: skip
 _UNARY: dict[str, Callable[[Any], Any]] = {"neg": lambda a: -a, "bitwise_not": lambda a: ~a, "abs": abs}
@@ -364,6 +365,7 @@ def _inplace(walk: Walk, s: Statement) -> None:
 _DUNDERS = {
     "add": "__iadd__", "sub": "__isub__", "mul": "__imul__", "div": "__itruediv__", "pow": "__ipow__", "floor_divide": "__ifloordiv__",
     "remainder": "__imod__", "bitwise_and": "__iand__", "bitwise_or": "__ior__", "bitwise_xor": "__ixor__",
+    "bitwise_left_shift": "__ilshift__", "bitwise_right_shift": "__irshift__",
 }  # fmt: skip
 
 

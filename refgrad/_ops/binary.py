@@ -13,6 +13,7 @@ from refgrad._dispatch import broadcast_shapes, no_kernel
 from refgrad._dtypes import BOOL, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
+from refgrad._ops.creation import KINDS
 from refgrad._ops.structure import to
 from refgrad._ops.unary import SELECTION, _mul_number, masked, undecided_truth, vendor, where, zeros_like
 from refgrad._ops.view import write_into
@@ -31,7 +32,7 @@ declare("rounding_mode", RuntimeError, "div expected rounding_mode to be one of 
 declare("alpha_bool", RuntimeError, "Boolean alpha only supported for Boolean results.")
 declare("alpha_float", RuntimeError, "For integral input tensors, argument alpha must not be a floating point number.")
 declare("negative_power", RuntimeError, "Integers to negative integer powers are not allowed.")
-declare("overflow", RuntimeError, "value cannot be converted to type {dtype}_t without overflow", in_kernel=True)
+declare("overflow", RuntimeError, "value cannot be converted to type {kind} without overflow", in_kernel=True)
 declare("expected_dtype", RuntimeError, "expected dtype {input} for `{name}` but got dtype {found}")
 declare(
     "addcdiv_integers",
@@ -182,13 +183,15 @@ def div(input, other):
 
 
 def _divisors(kernel: str) -> Any:
-    """For ``refuses``: bool has no kernel, and an integer divisor may hold no zero."""
+    """For ``refuses``: bool has no kernel, and an integer divisor may hold no zero, nor a number that wraps around to one."""
     lacks = no_kernel(kernel, BOOL)
 
     def refuse(nominal: _dtypes.dtype, values: list[Any]) -> None:
         lacks(nominal, values)
-        input, other = (v._data if isinstance(v, Tensor) else np.asarray(v) for v in values[:2])
-        if nominal.category == INT and input.size and other.size and not other.all():
+        if nominal.category != INT:
+            return
+        input, other = (v._data if isinstance(v, Tensor) else np.asarray(v).astype(nominal.np) for v in values[:2])
+        if input.size and other.size and not other.all():
             raise error("zero_division")
 
     return refuse
@@ -283,6 +286,7 @@ TABLE["true_divide"].inplace_public = lambda input, other: input.div_(other)
     direct=True,
     inplace=True,
     symbol="//",
+    rounded=("input",),
     refuses=_divisors("div_floor_cpu"),
     radius=_step_radius,
     reason="the quotient is rounded before it is floored",
@@ -360,7 +364,7 @@ def remainder(input, other):
     return _python_remainder(input, other)
 
 
-@op(name="remainder", **(_REMAINDER | {"inplace": False}), number_only=("input",), vjp=dict(other=lambda grad: grad))
+@op(name="remainder", **(_REMAINDER | {"inplace": False}), number_only=("input",), rounded=("input",), vjp=dict(other=lambda grad: grad))
 def _remainder_of_number(input, other):
     return _python_remainder(input, other)
 
@@ -396,19 +400,24 @@ def _power(input: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 
 
 def fits(nominal: _dtypes.dtype, number: Any) -> None:
-    """Raises torch's error for a number that an integer dtype cannot hold."""
+    """Raises torch's error for a number beyond the range of a dtype; infinity is in that of a float."""
     if nominal.category == INT and isinstance(number, int):
         limits = np.iinfo(nominal.np)
         low = limits.min if nominal.is_signed else -limits.max  # a negative number wraps around
         if not low <= number <= limits.max:
-            raise error("overflow", dtype=nominal.name)
+            raise error("overflow", kind=KINDS[nominal.name])
+    elif nominal.category == FLOAT and nominal.itemsize <= 4 and number is not None and nominal.largest < abs(number) < math.inf:
+        raise error("overflow", kind=KINDS[nominal.name])
 
 
 def _refuse_exponent(nominal: _dtypes.dtype, values: list[Any]) -> None:
     exponent = values[1]
-    if nominal.category == INT and exponent < 0:
-        raise error("negative_power")
-    fits(nominal, exponent)
+    if nominal.category == INT:
+        fits(_dtypes.int64, max(exponent, 0))  # it is read as an int64 to see its sign
+        if exponent < 0:
+            raise error("negative_power")
+    if nominal is not _dtypes.float32:  # whose kernel takes the exponent as a double
+        fits(nominal, exponent)
 
 
 _POW = {"inplace": True, **vendor(4)}
@@ -450,6 +459,7 @@ def pow(input, exponent):
     **(_POW | {"inplace": False}),
     number_only=("input",),
     iterates=False,
+    refuses=no_kernel("pow", BOOL),
     vjp=dict(exponent=lambda grad, input, exponent, result: _pow_exponent(grad, input, exponent, result)),
 )
 def _pow_of_number(input, exponent):
@@ -773,6 +783,17 @@ def bitwise_or(input, other):
 @op(direct=True, inplace=True, symbol="^", refuses=no_kernel("bitwise_xor_cpu", FLOAT))
 def bitwise_xor(input, other):
     return np.bitwise_xor(input, other)
+
+
+# a distance that is negative or as large as the dtype has bits leaves nothing but the sign, in numpy as in torch
+@op(direct=True, inplace=True, symbol="<<", refuses=no_kernel("lshift_cpu", BOOL, FLOAT))
+def bitwise_left_shift(input, other):
+    return np.left_shift(input, other)
+
+
+@op(direct=True, inplace=True, symbol=">>", refuses=no_kernel("rshift_cpu", BOOL, FLOAT))
+def bitwise_right_shift(input, other):
+    return np.right_shift(input, other)
 
 
 @op(promote="bool", inplace=True, undecided=undecided_truth, **_OTHER)

@@ -40,7 +40,8 @@ declare("not_implemented_dtype", NotImplementedError, "\"{kernel}\" not implemen
 #: names of the functions here that draw random numbers
 RANDOM: Final[set[str]] = set()
 _MISSING: Final[Any] = object()
-_CPP: Final = {f"{n}": f"{n}_t" for n in ("int8", "int16", "int64", "uint8")} | {
+#: a dtype's name -> its element type, as errors about numbers that do not fit name it
+KINDS: Final = {f"{n}": f"{n}_t" for n in ("int8", "int16", "int64", "uint8")} | {
     "int32": "int",
     "float32": "float",
     "float16": "c10::Half",
@@ -302,7 +303,7 @@ def _number(value: Any, dtype: _dtypes.dtype) -> Any:
 
 def fitted(value: Any, dtype: _dtypes.dtype) -> Any:
     """A Python number as a kernel's argument of an integer dtype. Raises torch's error for what does not fit."""
-    return _fitted(value, dtype, _CPP.get(dtype.name, dtype.name))
+    return _fitted(value, dtype, KINDS.get(dtype.name, dtype.name))
 
 
 def scalar_for(array: np.ndarray, value: Any) -> np.ndarray:
@@ -415,7 +416,7 @@ def _filled(array: np.ndarray, value: Any) -> np.ndarray:
         array[...] = fitted(value, nominal)
         return array
     if nominal.largest < abs(value) < math.inf and (nominal.itemsize > 2 or array.size != 1):  # torch fills one element without looking
-        raise error("value_overflow", kind=_CPP[nominal.name])
+        raise error("value_overflow", kind=KINDS[nominal.name])
     array[...] = narrow(np.asarray(value, np.float64), nominal.np)
     return array
 

@@ -40,7 +40,9 @@ CALLS = {
         "add",
         "atan2",
         "bitwise_and",
+        "bitwise_left_shift",
         "bitwise_or",
+        "bitwise_right_shift",
         "bitwise_xor",
         "clamp_max",
         "clamp_min",
@@ -226,6 +228,8 @@ IN_PLACE = [
     "add",
     "atan2",
     "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
     "clamp_max",
     "clamp_min",
     "copysign",
@@ -300,3 +304,51 @@ def test_a_number_takes_part_at_compute_precision_or_rounded_in_16_bits():
     for dtype in FLOATS:
         assert_same(lambda t, x: t.rsub(x, 0.1), values(dtype, (40,), 1, 0.05, 0.15), label=dtype)
         assert_same(lambda t, x: t.rsub(x, 0.1), values(dtype, (), 1, 0.05, 0.15), label=dtype)
+
+
+REFLECTED = [f"k{sign}x" for sign in ("+", "-", "*", "/", "//", "%", "**", "&", "|", "^", "<<", ">>")]
+
+
+def outcome(lib, code, dtype, elements, k):
+    """dtype and elements, or the exception's type and first line; ``code`` may be a statement that writes to ``x``."""
+    known = {"x": lib.tensor(elements, dtype=getattr(lib, dtype)), "k": k, "t": lib}
+    try:
+        exec(code if "=" in code else f"x = {code}", known)
+    except Exception as raised:
+        return type(raised).__name__, str(raised).split("\n")[0]
+    return str(known["x"].dtype), str(known["x"].tolist())
+
+
+def assert_same_outcomes(codes, numbers, dtypes=ALL, elements=(1, [1, 3], [0, 2], [])):
+    for code, k, dtype, x in itertools.product(codes, numbers, dtypes, elements):
+        x = x if dtype != "bool" else bool(x) if isinstance(x, int) else [bool(e) for e in x]
+        assert outcome(refgrad, code, dtype, x, k) == outcome(torch, code, dtype, x, k), (code, k, dtype, x)
+
+
+def test_a_number_on_the_left_of_an_operator_keeps_the_dtype_of_the_tensor():
+    assert_same_outcomes(REFLECTED, (2, -1, 0, True, False, 2.5, -1.5))
+    assert_same_outcomes(["k//x"], (1e300, float("inf")), ("float64",))
+
+
+def test_a_divisor_that_wraps_around_to_zero_is_a_zero():
+    assert_same_outcomes(["x//k", "x%k", "x//=k", "x%=k", "x.fmod(k)"], (256, 2**40, -(2**40), -256), INTS)
+
+
+def test_a_dividend_beyond_the_range_is_infinite():
+    assert_same_outcomes(["k//x", "k%x"], (2**40, -(2**40), 1e5), ("float16",))
+
+
+def test_an_exponent_or_bound_beyond_the_range_is_refused():
+    numbers = (300, -300, 2**40, 2**63, 65520.0, 1e300, -1e300, float("inf"))
+    assert_same_outcomes(["x**k", "x**=k"], numbers, FLOATS + INTS)
+    assert_same_outcomes(["x.clamp_min(k)", "x.clamp(max=k)"], numbers, ("float16", "bfloat16", "int32", "int8"))
+
+
+def test_a_shift_takes_any_distance():
+    shifts = ["x<<k", "x>>k", "k<<x", "k>>x", "x<<=k", "x>>=k", "t.bitwise_left_shift(k, x)", "x.bitwise_right_shift_(k)"]
+    assert_same_outcomes(shifts, (0, 1, 7, 8, 31, 32, 63, 64, -1, -8, 256, 257, 2**40, True, 2.5), ALL, (-100, [5, 100], []))
+    for dtype in INTS:
+        extremes = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max, 0, 1, 5], dtype)
+        distances = np.array([0, 1, 3, 7, 8, 31, 64, -1, -9], np.int64).astype(dtype)[:, None]
+        for name in ("bitwise_left_shift", "bitwise_right_shift"):
+            assert_same(CALLS[name], extremes, distances, label=f"{name} {dtype}")
