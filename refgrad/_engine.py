@@ -77,11 +77,13 @@ def grad(
     allow_unused = materialize_grads if allow_unused is None else allow_unused
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if not inputs:
+        raise error("grad_inputs_empty")
     grads = make_grads(outputs, _as_tuple(grad_outputs, len(outputs)))
     retain = create_graph if retain_graph is None else retain_graph
     found = run(outputs, grads, retain, create_graph, inputs, accumulate=False, allow_unused=allow_unused)
     if materialize_grads:
-        found = tuple([TABLE["zeros_like"].public(i, requires_grad=True) if g is None else g for g, i in zip(found, inputs, strict=True)])
+        found = tuple([TABLE["zeros_like"].public(i) if g is None else g for g, i in zip(found, inputs, strict=True)])
     return found
 
 

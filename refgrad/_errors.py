@@ -52,6 +52,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "Function {node} returned an invalid gradient at index {place} - got {got} but expected shape compatible with {shape}",
     ),
     "inputs_empty": (RuntimeError, "`inputs` argument to `backward()` cannot be empty."),
+    "grad_inputs_empty": (RuntimeError, "`inputs` argument to `grad()` cannot be empty."),
     "modified_inplace": (
         RuntimeError,
         "one of the variables needed for gradient computation has been modified by an inplace operation: [{tensor_type} {size}]{which} is "
@@ -123,6 +124,14 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "inplace_size": (RuntimeError, "Bad in-place call: input tensor size {input} and output tensor size {output} should match"),
     "result_cast": (RuntimeError, "result type {result} can't be cast to the desired output type {output}"),
     "requires_grad_dtype": (RuntimeError, "only Tensors of floating point dtype can require gradients"),
+    "requires_grad_bool": (RuntimeError, "requires_grad must be a bool"),
+    "deepcopy_nonleaf": (
+        RuntimeError,
+        "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting "
+        "to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
+        "https://github.com/pytorch/pytorch/pull/103001",
+    ),
+    "no_cuda": (AssertionError, "Torch not compiled with CUDA enabled"),
     "requires_grad_nonleaf": (
         RuntimeError,
         "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't "
@@ -162,7 +171,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "Use .reshape(...) instead.",
     ),
     "reshape_size": (RuntimeError, "shape '{shape}' is invalid for input of size {numel}"),
-    "bool_ambiguous": (RuntimeError, "Boolean value of Tensor with {count} values is ambiguous"),
+    "bool_ambiguous": (RuntimeError, "Boolean value of Tensor with {count} value is ambiguous"),
     "bool_empty": (RuntimeError, "Boolean value of Tensor with no values is ambiguous"),
     "item_size": (RuntimeError, "a Tensor with {numel} elements cannot be converted to Scalar"),
     "numpy_grad": (RuntimeError, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."),

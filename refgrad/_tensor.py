@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -44,6 +45,8 @@ class device:
     def __init__(self, kind: Any = "cpu", index: int | None = None) -> None:
         self.type: str = kind.type if isinstance(kind, device) else str(kind).split(":")[0]
         self.index = index
+        if self.type == "cuda":
+            raise error("no_cuda")
         if self.type != "cpu":
             raise NotImplementedError(f"refgrad computes on the CPU only, not on {kind!r}")
 
@@ -193,6 +196,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise error("requires_grad_bool")
         self.requires_grad_(value)
 
     @property
@@ -359,6 +364,19 @@ class Tensor:
     def __hash__(self) -> int:
         return id(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A leaf's values in new memory that its views and detached forms, copied beside it, share; no graph, no hooks, no version."""
+        if not self.is_leaf:
+            raise error("deepcopy_nonleaf")
+        made = memo.get(id(self))
+        if made is None:
+            made = memo[id(self)] = self.__class__.__new__(self.__class__)
+            made._data, made._storage = _copied_memory(self, memo)
+            made._exact, made._inference, made._rg = self._exact, MODE.inference, self.requires_grad
+            if self._grad is not None:
+                made._grad = copy.deepcopy(self._grad, memo)
+        return cast(Tensor, made)
+
     def __contains__(self, element: Any) -> bool:
         return bool((self == element).any())
 
@@ -367,13 +385,14 @@ class Tensor:
 
         node = self.grad_fn
         return tensor_repr(
-            self._data, dtype_name=self.dtype.name, requires_grad=self._rg, grad_fn_name=None if node is None else node.name()
+            self._data,
+            dtype_name=self.dtype.name,
+            requires_grad=self._rg,
+            grad_fn_name=None if node is None else node.name().rsplit("::", 1)[-1],
         )
 
     def __format__(self, spec: str) -> str:
-        if self._data.ndim == 0 and spec:
-            return format(self.item(), spec)
-        return format(repr(self), spec) if not spec else object.__format__(self, spec)
+        return format(self.item(), spec) if self._data.ndim == 0 else object.__format__(self, spec)
 
 
 def make(data: np.ndarray) -> Tensor:
@@ -383,6 +402,16 @@ def make(data: np.ndarray) -> Tensor:
     if MODE.inference:
         tensor._inference = True
     return tensor
+
+
+def _copied_memory(tensor: Tensor, memo: dict[int, Any]) -> tuple[np.ndarray, Storage]:
+    """The tensor's elements in a copy of its whole storage, one copy for all that share the storage."""
+    storage = own_storage(tensor)
+    if id(storage) not in memo:
+        memo[id(storage)] = Storage(storage.owner.copy(order="K"))
+    copied = memo[id(storage)]
+    elements = copied.owner.ravel(order="K")[storage_offset(tensor._data, storage) :].view(tensor._data.dtype)
+    return np.lib.stride_tricks.as_strided(elements, tensor._data.shape, tensor._data.strides), copied
 
 
 def own_storage(tensor: Tensor) -> Storage:

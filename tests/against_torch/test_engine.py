@@ -1,5 +1,6 @@
 """What the engine does to leaves, hooks, ``.grad`` and versions: the same lines on torch and on refgrad tell the same."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -137,6 +138,66 @@ def gradient_of_a_product_of_one_factor(lib: Any) -> Told:
             yield x.grad.tolist()  # one memory with what was given, or not
 
 
+def said(action: Callable[[], Any]) -> str:
+    """The text of an error, with its type; the text of the result where there is none."""
+    try:
+        return repr(action())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def gradients_of_unused_inputs(lib: Any) -> Told:
+    x, unused = (lib.tensor([1.0], requires_grad=True) for _ in range(2))
+    for gradient in lib.autograd.grad(x.sum(), [x, unused], materialize_grads=True):
+        yield gradient.tolist(), gradient.requires_grad
+    yield said(lambda: lib.autograd.grad(x.sum(), []))
+
+
+def deep_copies(lib: Any) -> Told:
+    x = lib.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    (x * 3).sum().backward()
+    same = copy.deepcopy(x)
+    yield same.tolist(), same.requires_grad, same.is_leaf, same.grad.tolist()
+    part, whole = copy.deepcopy([x.detach().t()[1:], x])
+    part.zero_()
+    yield whole.tolist(), part.shape, part.stride(), part.storage_offset(), x.tolist()
+    one, other = copy.deepcopy([x, x])
+    yield one is other
+    yield said(lambda: copy.deepcopy(x * 2))
+
+
+def flags_and_devices_that_are_none(lib: Any) -> Told:
+    yield said(lambda: setattr(lib.ones(1), "requires_grad", 1))
+    yield said(lambda: lib.ones(1).to("cuda"))
+    yield said(lambda: lib.ones(1).to(device="cuda"))
+
+
+def operands_that_are_no_tensors(lib: Any) -> Told:
+    x = lib.tensor([1.0, 2.0])
+    yield said(lambda: lib.exp(1.0))
+    yield said(lambda: lib.exp("a"))
+    yield said(lambda: lib.sum(3.0))
+    yield said(lambda: lib.add(x, "a"))
+    yield said(lambda: lib.mul(x, "a"))
+
+
+def named_results(lib: Any) -> Told:
+    x = lib.tensor([[1.0, 5.0], [4.0, 2.0]])
+    yield repr(x.max(0)), repr(x.sort()), repr(lib.topk(x, 1)), repr(lib.var_mean(x)), repr(lib.std_mean(x))
+
+
+def printed_nodes_without_derivative(lib: Any) -> Told:
+    y = lib.tensor([1.0, 5.0], requires_grad=True) // 2
+    yield repr(y), y.grad_fn.name()
+
+
+def printed_options_of_an_optimizer(lib: Any) -> Told:
+    p = lib.tensor([1.0], requires_grad=True)
+    optimizer = lib.optim.SGD([p], lr=lib.tensor(0.1))
+    yield repr(optimizer), repr(optimizer.param_groups), f"{p}", f"{p.sum()}", f"{p.sum():.2f}"
+    yield said(lambda: lib.optim.SGD([1]))
+
+
 CASES = [
     leaf_moved_into_the_graph,
     gradient_of_inference_mode,
@@ -149,6 +210,13 @@ CASES = [
     rolls_of_nothing,
     results_written_before_their_backward,
     gradient_of_a_product_of_one_factor,
+    gradients_of_unused_inputs,
+    deep_copies,
+    flags_and_devices_that_are_none,
+    operands_that_are_no_tensors,
+    named_results,
+    printed_nodes_without_derivative,
+    printed_options_of_an_optimizer,
 ]
 
 
