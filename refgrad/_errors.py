@@ -7,6 +7,7 @@ subject's exception again, so that a shape in its text makes no new error.
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache
 from typing import Any, Final
 
@@ -173,6 +174,8 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "reshape_size": (RuntimeError, "shape '{shape}' is invalid for input of size {numel}"),
     "bool_ambiguous": (RuntimeError, "Boolean value of Tensor with {count} value is ambiguous"),
     "bool_empty": (RuntimeError, "Boolean value of Tensor with no values is ambiguous"),
+    "python_scalar": (ValueError, "only one element tensors can be converted to Python scalars"),
+    "grad_no_tensor": (TypeError, "assigned grad expected to be a Tensor or None but got grad of type {found}"),
     "item_size": (RuntimeError, "a Tensor with {numel} elements cannot be converted to Scalar"),
     "numpy_grad": (RuntimeError, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."),
     "iter_0d": (TypeError, "iteration over a 0-d tensor"),
@@ -191,6 +194,16 @@ def error(key: str, **parts: Any) -> Exception:
     made = kind(template.format(**parts) if parts else template)
     made.key = key  # type: ignore[attr-defined]
     return made
+
+
+_WARNED: Final[set[str]] = set()
+
+
+def warn_once(key: str, text: str, level: int) -> None:
+    """A UserWarning that the process gives once; ``level``: as warnings.warn's stacklevel, seen from the caller."""
+    if key not in _WARNED:
+        _WARNED.add(key)
+        warnings.warn(text, UserWarning, stacklevel=level + 1)
 
 
 def declare(key: str, kind: type[Exception], template: str, *, in_kernel: bool = False) -> None:

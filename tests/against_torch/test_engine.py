@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import refgrad
+from refgrad import _errors
 
 #: what a case tells: numbers, texts, classes of nodes
 Told = Iterator[Any]
@@ -198,6 +199,66 @@ def printed_options_of_an_optimizer(lib: Any) -> Told:
     yield said(lambda: lib.optim.SGD([1]))
 
 
+def hooks_that_return_the_wrong_thing(lib: Any) -> Told:
+    class Returns:
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        def __call__(self, gradient: Any) -> Any:
+            return self.value
+
+    def named(gradient: Any) -> Any:
+        return lib.ones(3)
+
+    for hook in (named, lambda g: lib.ones(5), lambda g: 3, lambda g: g.to(lib.float64), Returns(lib.ones(3)), Returns("a")):
+        for leaf in (True, False):
+            x = lib.tensor([1.0], requires_grad=True)
+            y = x * 2
+            (x if leaf else y).register_hook(hook)
+            yield said(y.backward), x.grad
+
+
+def gradients_that_are_no_tensors(lib: Any) -> Told:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    for given in ([1.0, 2.0], 3, "a", (3.0,), (lib.ones(2), lib.ones(2)), [lib.ones(2)], [None], []):
+        yield said(lambda given=given: (x * 2).backward(given))
+        yield said(lambda given=given: (x * 2).sum().backward(given, inputs=x))
+    yield x.grad.tolist()
+    yield said(lambda: lib.autograd.backward([x.sum(), x.sum()], [lib.tensor(1.0)]))
+    yield said(lambda: x.sum().backward(inputs=lib.ones(2)))
+    yield said(lambda: lib.autograd.grad(x.sum(), lib.ones(2)))
+    yield said(lambda: setattr(x, "grad", 3))
+    unused = lib.tensor([0.5], requires_grad=True)
+    yield lib.autograd.grad(x.sum(), [unused], materialize_grads=True, create_graph=True)[0].requires_grad
+
+
+def conversions_to_python(lib: Any) -> Told:
+    for x in (lib.ones(2), lib.zeros(0), lib.tensor([[2.5]])):
+        for kind in (bool, int, float, complex):
+            yield said(lambda kind=kind, x=x: kind(x))
+        yield said(x.item)
+    yield said(lambda: lib.tensor([1, "a"])), said(lambda: lib.tensor([["a"]]))
+
+
+def what_a_tensor_does_not_let_change(lib: Any) -> Told:
+    x = lib.ones(2)
+    for name in ("is_leaf", "shape", "dtype", "device", "grad_fn", "output_nr", "_version", "_base", "ndim", "itemsize", "retains_grad"):
+        yield said(lambda name=name: setattr(x, name, 1))
+    yield said(lambda: x.__delitem__(0)), said(lambda: x.half_nonsense)
+
+
+def warnings_where_gradients_are_not_kept(lib: Any) -> Told:
+    x = lib.tensor([1.0], requires_grad=True)
+    y, kept, given = x * 2, x * 2, x * 2
+    kept.retain_grad()
+    given.grad = lib.ones(1)
+    for tensor in (x, y, x.view(1), kept, given, x.detach(), y):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield tensor.grad is None
+        yield [str(w.message).split(" (Triggered")[0] for w in caught]
+
+
 CASES = [
     leaf_moved_into_the_graph,
     gradient_of_inference_mode,
@@ -217,6 +278,11 @@ CASES = [
     named_results,
     printed_nodes_without_derivative,
     printed_options_of_an_optimizer,
+    hooks_that_return_the_wrong_thing,
+    gradients_that_are_no_tensors,
+    conversions_to_python,
+    what_a_tensor_does_not_let_change,
+    warnings_where_gradients_are_not_kept,
 ]
 
 
@@ -237,3 +303,34 @@ def told(case: Callable[[Any], Told], lib: Any) -> list[Any]:
 def test_the_same_lines_tell_the_same(case: Callable[[Any], Told]) -> None:
     expected = told(case, torch)
     assert expected and told(case, refgrad) == expected
+
+
+def warned(action: Callable[[], Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        action()
+    return [str(w.message).split(" (Triggered")[0] for w in caught]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda x: float(x),
+        lambda x: float(x.detach()),
+        lambda x: int(x),
+        lambda x: x.item(),
+        lambda x: f"{x:.2f}",
+        lambda x: x.backward(create_graph=True),
+        lambda x: x.backward(),
+    ],
+)
+def test_warnings_given_once(action: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_errors, "_WARNED", set())
+    torch.set_warn_always(True)
+    try:
+        expected = warned(lambda: action(torch.tensor(1.0, requires_grad=True)))
+    finally:
+        torch.set_warn_always(False)
+    x = refgrad.tensor(1.0, requires_grad=True)
+    assert warned(lambda: action(x)) == expected
+    assert warned(lambda: action(x)) == []
