@@ -30,6 +30,7 @@ from refgrad._tensor import (
 
 np.seterr(all="ignore")  # IEEE's answers are what torch gives, and torch warns of none of them
 
+_NUMBERS = (int, float, np.number, np.bool_)
 #: dtype -> number -> array; zeros by their text, since 0.0 equals -0.0
 _CONSTANTS: dict[Any, dict[Any, np.ndarray]] = {F32: {}, F64: {}}
 
@@ -182,6 +183,8 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
                 inference = inference or (v is not None and v._inference)
                 if recording and v is not None and v._view is not None:
                     refresh(v)
+        elif value is not None and (p in entry.never_numbers or not isinstance(value, _NUMBERS)):
+            raise _no_tensor(entry, p, value)
     if entry.tensor_only:
         check_tensors(entry, bound)
     if inference and recording and entry.node is not None and entry.promote != "bool":
@@ -197,6 +200,11 @@ def call(entry: Any, bound: tuple[Any, ...]) -> Any:
     if entry.multi:
         return tuple(tensors)
     return tensors[0] if len(tensors) == 1 else entry.result_tuple(*tensors)
+
+
+def _no_tensor(entry: Any, place: int, value: Any) -> Exception:
+    name = entry.params[place]
+    return error("must_be_tensor", name=entry.name, argument=name, position=place + 1, found=type(value).__name__)
 
 
 def check_tensors(entry: Any, bound: tuple[Any, ...], inplace: bool = False) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from refgrad import _dtypes
 from refgrad._dtypes import F32, F64
-from refgrad._errors import error
+from refgrad._errors import error, warn_once
 from refgrad._grad_mode import GRAD, MODE, NO_GRAD
 from refgrad._graph import AccumulateGrad, Node, edge
 from refgrad._storage import is_dense
@@ -22,6 +22,13 @@ _PLAIN_REFERENCES = 4
 #: the same in ``_arrive``: the buffer, the local, the argument; and for a storage: the tensor, the local, the argument
 _BUFFERED_REFERENCES = 3
 _STORAGE_REFERENCES = 3
+
+
+_CYCLE = (
+    "Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient which can cause a "
+    "memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you have to use this function, make sure "
+    "to reset the .grad fields of your parameters to None after use to break the cycle and avoid the leak."
+)
 
 
 class _Task:
@@ -56,10 +63,10 @@ def backward(
 
 def _method(self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
     if inputs is not None:
-        backward((self,), (gradient,), retain_graph, create_graph, inputs)
+        backward((self,), gradient, retain_graph, create_graph, inputs)
         return
     roots = (self,)
-    grads = make_grads(roots, (gradient,))
+    grads = make_grads(roots, (gradient,) if gradient is None or isinstance(gradient, Tensor) else tuple(gradient))
     run(roots, grads, create_graph if retain_graph is None else retain_graph, create_graph, None, accumulate=True, allow_unused=True)
 
 
@@ -77,11 +84,15 @@ def grad(
     allow_unused = materialize_grads if allow_unused is None else allow_unused
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if not inputs:
+        raise error("grad_inputs_empty")
     grads = make_grads(outputs, _as_tuple(grad_outputs, len(outputs)))
     retain = create_graph if retain_graph is None else retain_graph
     found = run(outputs, grads, retain, create_graph, inputs, accumulate=False, allow_unused=allow_unused)
     if materialize_grads:
-        found = tuple([TABLE["zeros_like"].public(i, requires_grad=True) if g is None else g for g, i in zip(found, inputs, strict=True)])
+        found = tuple(
+            [TABLE["zeros_like"].public(i, requires_grad=create_graph) if g is None else g for g, i in zip(found, inputs, strict=True)]
+        )
     return found
 
 
@@ -93,12 +104,12 @@ def _as_tuple(grads: Any, count: int) -> tuple[Any, ...]:
 
 def make_grads(outputs: tuple[Any, ...], grads: tuple[Any, ...]) -> tuple[Any, ...]:
     """The gradients to start from: as given, or ones for scalars. Raises torch's errors for wrong ones."""
-    if len(outputs) != len(grads):
+    if len(outputs) > len(grads):
         raise RuntimeError(f"got {len(outputs)} tensors and {len(grads)} gradients")
     if len(outputs) == 1 and grads[0] is None:
         return (_implicit(outputs[0], 0),)
     return tuple(
-        [_implicit(out, place) if g is None else _given(out, g, place) for place, (out, g) in enumerate(zip(outputs, grads, strict=True))]
+        [_implicit(out, place) if g is None else _given(out, g, place) for place, (out, g) in enumerate(zip(outputs, grads, strict=False))]
     )
 
 
@@ -147,6 +158,8 @@ def run(
         if edges[-1] is None:  # a view that was recorded nowhere requires grad because its base does
             raise error("no_grad_fn", place=place)
     targets = _targets(task, inputs, accumulate) if inputs is not None else []
+    if create_graph and accumulate:
+        warn_once("create_graph", _CYCLE, level=4)
     started = _count(task, [e[0] for e in edges])
     if inputs is not None:
         task.targets = frozenset(targets)
@@ -173,7 +186,7 @@ def _targets(task: _Task, inputs: tuple[Any, ...], accumulate: bool) -> list[Nod
     targets = []
     for place, tensor in enumerate(inputs):
         if not tensor.requires_grad:
-            raise error("input_needs_grad")
+            raise error("retain_needs_grad" if accumulate else "input_needs_grad")
         node, nr = _edge(tensor)
         targets.append(node)
         if accumulate:
@@ -348,7 +361,7 @@ def _call_hooks(node: Node, grads: list[Any]) -> None:
             for hook in list(hooks.values()):  # also where nothing arrived: torch calls them with None
                 returned = hook(grads[nr])
                 if returned is not None:
-                    grads[nr] = _checked(returned, grads[nr])
+                    grads[nr] = _checked(hook, returned, grads[nr])
     for nr, reference in (node.retaining or {}).items():
         tensor = reference()
         if tensor is not None and grads[nr] is not None:
@@ -356,15 +369,16 @@ def _call_hooks(node: Node, grads: list[Any]) -> None:
             tensor._grad = TABLE["_contiguous_clone"].public(grads[nr]) if held is None else TABLE["add"].public(held, grads[nr])
 
 
-def _checked(returned: Any, gradient: Any) -> Any:
+def _checked(hook: Any, returned: Any, gradient: Any) -> Any:
     if not isinstance(returned, Tensor):
-        raise TypeError(f"hook must return None or a Tensor, not {type(returned).__name__}")
+        raise TypeError(f"expected Variable, but hook returned '{type(returned).__name__}'")
     if gradient is None:
         return returned
+    name = getattr(hook, "__name__", "<unknown>")
     if returned._data.shape != gradient._data.shape:
-        raise RuntimeError("hook has changed the size of value")
+        raise RuntimeError(f"hook '{name}' has changed the size of value")
     if returned._data.dtype is not gradient._data.dtype:
-        raise RuntimeError(f"hook has changed the type of value (was {_full_type(gradient)} got {_full_type(returned)})")
+        raise RuntimeError(f"hook '{name}' has changed the type of value (was {_full_type(gradient)} got {_full_type(returned)})")
     return returned
 
 

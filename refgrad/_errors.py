@@ -7,6 +7,7 @@ subject's exception again, so that a shape in its text makes no new error.
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "Function {node} returned an invalid gradient at index {place} - got {got} but expected shape compatible with {shape}",
     ),
     "inputs_empty": (RuntimeError, "`inputs` argument to `backward()` cannot be empty."),
+    "grad_inputs_empty": (RuntimeError, "`inputs` argument to `grad()` cannot be empty."),
     "modified_inplace": (
         RuntimeError,
         "one of the variables needed for gradient computation has been modified by an inplace operation: [{tensor_type} {size}]{which} is "
@@ -123,6 +125,14 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
     "inplace_size": (RuntimeError, "Bad in-place call: input tensor size {input} and output tensor size {output} should match"),
     "result_cast": (RuntimeError, "result type {result} can't be cast to the desired output type {output}"),
     "requires_grad_dtype": (RuntimeError, "only Tensors of floating point dtype can require gradients"),
+    "requires_grad_bool": (RuntimeError, "requires_grad must be a bool"),
+    "deepcopy_nonleaf": (
+        RuntimeError,
+        "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting "
+        "to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
+        "https://github.com/pytorch/pytorch/pull/103001",
+    ),
+    "no_cuda": (AssertionError, "Torch not compiled with CUDA enabled"),
     "requires_grad_nonleaf": (
         RuntimeError,
         "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't "
@@ -162,8 +172,10 @@ ERRORS: Final[dict[str, tuple[type[Exception], str]]] = {
         "Use .reshape(...) instead.",
     ),
     "reshape_size": (RuntimeError, "shape '{shape}' is invalid for input of size {numel}"),
-    "bool_ambiguous": (RuntimeError, "Boolean value of Tensor with {count} values is ambiguous"),
+    "bool_ambiguous": (RuntimeError, "Boolean value of Tensor with {count} value is ambiguous"),
     "bool_empty": (RuntimeError, "Boolean value of Tensor with no values is ambiguous"),
+    "python_scalar": (ValueError, "only one element tensors can be converted to Python scalars"),
+    "grad_no_tensor": (TypeError, "assigned grad expected to be a Tensor or None but got grad of type {found}"),
     "item_size": (RuntimeError, "a Tensor with {numel} elements cannot be converted to Scalar"),
     "numpy_grad": (RuntimeError, "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."),
     "iter_0d": (TypeError, "iteration over a 0-d tensor"),
@@ -182,6 +194,16 @@ def error(key: str, **parts: Any) -> Exception:
     made = kind(template.format(**parts) if parts else template)
     made.key = key  # type: ignore[attr-defined]
     return made
+
+
+_WARNED: Final[set[str]] = set()
+
+
+def warn_once(key: str, text: str, level: int) -> None:
+    """A UserWarning that the process gives once; ``level``: as warnings.warn's stacklevel, seen from the caller."""
+    if key not in _WARNED:
+        _WARNED.add(key)
+        warnings.warn(text, UserWarning, stacklevel=level + 1)
 
 
 def declare(key: str, kind: type[Exception], template: str, *, in_kernel: bool = False) -> None:

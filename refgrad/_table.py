@@ -65,6 +65,7 @@ class Op:
         self.direct: bool = options.pop("direct", self.promote in ("none", "bool"))
         self.vjp: dict[str, Callable[..., Any]] = options.pop("vjp", None) or {}
         self.outputs: tuple[str, ...] = options.pop("outputs", ("result",))
+        self.named_outputs: bool = options.pop("named_outputs", True)  # several outputs come as a named tuple
         self.nondifferentiable: tuple[str, ...] = options.pop("nondifferentiable", ())
         self.view: bool = options.pop("view", False)
         self.variadic: str = options.pop("variadic", "")  # the argument that may be given as one sequence or as separate ints: view(2, 3)
@@ -115,6 +116,8 @@ class Op:
         if self.promote not in PROMOTIONS:
             raise ValueError(f"op {self.name}: promote must be one of {', '.join(PROMOTIONS)}")
         self.differentiable_places = tuple(self.place[v] for v in self.vjp)
+        # places where torch takes no number for a tensor: the one operand, and operands that are not promoted together
+        self.never_numbers = self.tensor_places if len(self.tensor_places) == 1 or self.promote == "same" else ()
         self.saves = _saved_names(self)
         self.plain_names = _plain_names(self)
         self.sole_user = {s: _sole_user(self, s) for s in self.saves}
@@ -217,9 +220,24 @@ def op(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return declare
 
 
+class _Results:
+    """How a named tuple of results prints."""
+
+    __slots__ = ()
+    _fields: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        fields = ",\n".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+        return f"torch.return_types.{type(self).__name__}(\n{fields})"
+
+
 def _result_tuple(entry: Op) -> Any:
-    """The named tuple of an op with several outputs, as ``torch.return_types`` has it."""
-    return namedtuple(entry.name, entry.outputs) if len(entry.outputs) > 1 else None
+    """The named tuple of an op with several outputs, printed as ``torch.return_types`` are; a plain tuple where torch names no fields."""
+    if len(entry.outputs) < 2:
+        return None
+    if not entry.named_outputs:
+        return lambda *outs: outs
+    return type(entry.name, (_Results, namedtuple(entry.name, entry.outputs)), {"__slots__": (), "__module__": "torch.return_types"})
 
 
 def _compile_inplace(entry: Op) -> Callable[..., Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._errors import error
+from refgrad._errors import error, warn_once
 from refgrad._grad_mode import MODE
 from refgrad._graph import SEQUENCE, Node, accumulator, edge, short_name
 from refgrad._storage import Storage, element_strides, storage_offset
@@ -44,6 +46,8 @@ class device:
     def __init__(self, kind: Any = "cpu", index: int | None = None) -> None:
         self.type: str = kind.type if isinstance(kind, device) else str(kind).split(":")[0]
         self.index = index
+        if self.type == "cuda":
+            raise error("no_cuda")
         if self.type != "cpu":
             raise NotImplementedError(f"refgrad computes on the CPU only, not on {kind!r}")
 
@@ -61,6 +65,28 @@ class device:
 
 
 CPU = device("cpu")
+
+_NONLEAF_GRAD = (
+    "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated during "
+    "autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf "
+    "Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor instead. See "
+    "github.com/pytorch/pytorch/pull/30531 for more information."
+)
+_SCALAR_OF_GRAD = (
+    "Converting a tensor with requires_grad=True to a scalar may lead to unexpected behavior.\nConsider using tensor.detach() first."
+)
+
+if TYPE_CHECKING:
+    fixed = property
+else:
+
+    def fixed(getter: Callable[[Any], Any]) -> property:
+        """A property with torch's error for who writes to it."""
+
+        def refuse(self: Any, value: Any) -> None:
+            raise AttributeError(f"attribute '{getter.__name__}' of 'torch._C.TensorBase' objects is not writable")
+
+        return property(getter, refuse)
 
 
 class View:
@@ -118,7 +144,7 @@ class Tensor:
 
     # --- state ------------------------------------------------------------------------------------------------------------
 
-    @property
+    @fixed
     def shape(self) -> Size:
         return Size(self._data.shape)
 
@@ -135,7 +161,7 @@ class Tensor:
 
     ndimension = dim
 
-    @property
+    @fixed
     def ndim(self) -> int:
         return self._data.ndim
 
@@ -144,15 +170,15 @@ class Tensor:
 
     nelement = numel
 
-    @property
+    @fixed
     def dtype(self) -> _dtypes.dtype:
         return _dtypes.OF[self._data.dtype] if self._exact is None else self._exact[0]
 
-    @property
+    @fixed
     def device(self) -> device:
         return CPU
 
-    @property
+    @fixed
     def itemsize(self) -> int:
         return self._data.itemsize
 
@@ -180,7 +206,7 @@ class Tensor:
     def is_contiguous(self) -> bool:
         return bool(self._data.flags.c_contiguous)
 
-    @property
+    @fixed
     def _version(self) -> int:
         if self._inference:
             raise error("inference_version")
@@ -193,29 +219,31 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise error("requires_grad_bool")
         self.requires_grad_(value)
 
-    @property
+    @fixed
     def is_leaf(self) -> bool:
         if self._view is not None:
             refresh(self)
         return self._node is None
 
-    @property
+    @fixed
     def grad_fn(self) -> Node | None:
         if self._view is not None:
             refresh(self)
         return self._node
 
-    @property
+    @fixed
     def output_nr(self) -> int:
         return self._nr
 
-    @property
+    @fixed
     def retains_grad(self) -> bool:
         return self._retains and self._node is not None
 
-    @property
+    @fixed
     def _base(self) -> Any:
         return self._view.base if self._view is not None else None
 
@@ -227,13 +255,15 @@ class Tensor:
 
     @property
     def grad(self) -> Any:
+        if self._grad is None and self._node is not None and not self._retains:
+            warnings.warn(_NONLEAF_GRAD, UserWarning, stacklevel=2)
         return self._grad
 
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"expected Variable or None (got {type(value).__name__})")
+                raise error("grad_no_tensor", found=type(value).__name__)
             if value._data.dtype is not self._data.dtype:
                 raise error("grad_wrong_type", grad=_CPP_NAME[value.dtype.name].lower(), dtype=_CPP_NAME[self.dtype.name])
             if value._data.shape != self._data.shape:
@@ -341,10 +371,23 @@ class Tensor:
         return bool(self._data.reshape(()))
 
     def __float__(self) -> float:
-        return float(self.item())
+        if self.requires_grad and self._data.size == 1:
+            warn_once("scalar_of_grad", _SCALAR_OF_GRAD, level=2)
+        return float(self._only_element())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._only_element())
+
+    def __complex__(self) -> complex:
+        return complex(self._only_element())
+
+    def _only_element(self) -> Any:
+        if self._data.size != 1:
+            raise error("python_scalar")
+        return self.item()
+
+    def __delitem__(self, index: Any) -> None:
+        raise TypeError("Tensor does not support deleting items")
 
     def __index__(self) -> int:
         if self.dtype.category == _dtypes.FLOAT or self._data.size != 1:
@@ -359,6 +402,19 @@ class Tensor:
     def __hash__(self) -> int:
         return id(self)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A leaf's values in new memory that its views and detached forms, copied beside it, share; no graph, no hooks, no version."""
+        if not self.is_leaf:
+            raise error("deepcopy_nonleaf")
+        made = memo.get(id(self))
+        if made is None:
+            made = memo[id(self)] = self.__class__.__new__(self.__class__)
+            made._data, made._storage = _copied_memory(self, memo)
+            made._exact, made._inference, made._rg = self._exact, MODE.inference, self.requires_grad
+            if self._grad is not None:
+                made._grad = copy.deepcopy(self._grad, memo)
+        return cast(Tensor, made)
+
     def __contains__(self, element: Any) -> bool:
         return bool((self == element).any())
 
@@ -367,13 +423,14 @@ class Tensor:
 
         node = self.grad_fn
         return tensor_repr(
-            self._data, dtype_name=self.dtype.name, requires_grad=self._rg, grad_fn_name=None if node is None else node.name()
+            self._data,
+            dtype_name=self.dtype.name,
+            requires_grad=self._rg,
+            grad_fn_name=None if node is None else node.name().rsplit("::", 1)[-1],
         )
 
     def __format__(self, spec: str) -> str:
-        if self._data.ndim == 0 and spec:
-            return format(self.item(), spec)
-        return format(repr(self), spec) if not spec else object.__format__(self, spec)
+        return format(self.item(), spec) if self._data.ndim == 0 else object.__format__(self, spec)
 
 
 def make(data: np.ndarray) -> Tensor:
@@ -383,6 +440,16 @@ def make(data: np.ndarray) -> Tensor:
     if MODE.inference:
         tensor._inference = True
     return tensor
+
+
+def _copied_memory(tensor: Tensor, memo: dict[int, Any]) -> tuple[np.ndarray, Storage]:
+    """The tensor's elements in a copy of its whole storage, one copy for all that share the storage."""
+    storage = own_storage(tensor)
+    if id(storage) not in memo:
+        memo[id(storage)] = Storage(storage.owner.copy(order="K"))
+    copied = memo[id(storage)]
+    elements = copied.owner.ravel(order="K")[storage_offset(tensor._data, storage) :].view(tensor._data.dtype)
+    return np.lib.stride_tricks.as_strided(elements, tensor._data.shape, tensor._data.strides), copied
 
 
 def own_storage(tensor: Tensor) -> Storage:

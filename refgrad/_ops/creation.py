@@ -251,6 +251,8 @@ def _leaf_dtypes(value: Any) -> Iterable[_dtypes.dtype]:
         yield scalar_dtype(value)
     elif isinstance(value, complex):
         raise NotImplementedError("refgrad has no complex tensors")
+    elif isinstance(value, str):
+        raise TypeError("new(): invalid data type 'str'")
     else:
         raise RuntimeError(f"Could not infer dtype of {type(value).__name__}")
 

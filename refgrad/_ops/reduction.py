@@ -489,6 +489,7 @@ def _var_mean_vjp(grad_var: Any, grad_mean: Any, input: Any, dim: Any, correctio
 @op(
     result_dtype=_moments_dtype("var_mean"),
     outputs=("var", "mean"),
+    named_outputs=False,
     iterates=False,
     method=False,
     types=dict(dim=DIMS, correction=(int, float, type(None))),
@@ -513,6 +514,7 @@ def _std_mean_vjp(grad_std: Any, grad_mean: Any, input: Any, dim: Any, correctio
 @op(
     result_dtype=_moments_dtype("std_mean"),
     outputs=("std", "mean"),
+    named_outputs=False,
     iterates=False,
     method=False,
     types=dict(dim=DIMS, correction=(int, float, type(None))),

@@ -14,7 +14,7 @@ from refgrad._exact import own_radius
 from refgrad._ops.creation import scalar_for
 from refgrad._storage import is_dense, laid_out
 from refgrad._table import TABLE, op
-from refgrad._tensor import Tensor
+from refgrad._tensor import Tensor, device
 
 declare("fill_value_dims", RuntimeError, "fill_ only supports 0-dimension value tensor but got tensor with {ndim} dimensions.")
 
@@ -51,10 +51,14 @@ def _cast_ball(input: Tensor, dtype: _dtypes.dtype) -> tuple[np.ndarray, Any, _d
 def to(input: Tensor, *args: Any, dtype: Any = None, copy: bool = False, **other: Any) -> Tensor:
     """``Tensor.to``: to a dtype, a device (the CPU) or like another tensor. Itself, where nothing changes and no copy is asked for."""
     for a in args:
-        if isinstance(a, Tensor):
+        if isinstance(a, str):
+            device(a)
+        elif isinstance(a, Tensor):
             dtype = a.dtype
         elif isinstance(a, _dtypes.dtype) or a in (float, int, bool):
             dtype = a
+    if other.get("device") is not None:
+        device(other["device"])
     dtype = _dtypes.as_dtype(dtype) or input.dtype
     if dtype is input.dtype:
         return TABLE["clone"].public(input) if copy else input

@@ -15,6 +15,12 @@ _DUPLICATES = (
 )
 
 
+def _type_name(value: Any) -> str:
+    """A type's name as ``torch.typename`` gives it: builtins without their module."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
 class Optimizer:
     """Parameter groups with their options, and per parameter a state."""
 
@@ -37,17 +43,16 @@ class Optimizer:
         params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
         for p in params:
             if not isinstance(p, Tensor):
-                raise TypeError(
-                    "optimizer can only optimize Tensors, but one of the params is " + type(p).__module__ + "." + type(p).__name__
-                )
+                raise TypeError("optimizer can only optimize Tensors, but one of the params is " + _type_name(p))
             if not self.defaults.get("differentiable") and not (p.is_leaf or p.retains_grad):
                 raise ValueError("can't optimize a non-leaf Tensor")
         if len({id(p) for p in params}) != len(params):
             warnings.warn(_DUPLICATES, stacklevel=4)
+        missing = {k: v for k, v in self.defaults.items() if k not in group}
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if known & {id(p) for p in params}:
             raise ValueError("some parameters appear in more than one parameter group")
-        self.param_groups.append({**self.defaults, **group, "params": params})
+        self.param_groups.append({"params": params, **{k: v for k, v in group.items() if k != "params"}, **missing})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for group in self.param_groups:

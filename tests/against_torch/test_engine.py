@@ -1,5 +1,6 @@
 """What the engine does to leaves, hooks, ``.grad`` and versions: the same lines on torch and on refgrad tell the same."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import refgrad
+from refgrad import _errors
 
 #: what a case tells: numbers, texts, classes of nodes
 Told = Iterator[Any]
@@ -171,6 +173,126 @@ def gradient_of_a_product_of_one_factor(lib: Any) -> Told:
             yield x.grad.tolist()  # one memory with what was given, or not
 
 
+def said(action: Callable[[], Any]) -> str:
+    """The text of an error, with its type; the text of the result where there is none."""
+    try:
+        return repr(action())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def gradients_of_unused_inputs(lib: Any) -> Told:
+    x, unused = (lib.tensor([1.0], requires_grad=True) for _ in range(2))
+    for gradient in lib.autograd.grad(x.sum(), [x, unused], materialize_grads=True):
+        yield gradient.tolist(), gradient.requires_grad
+    yield said(lambda: lib.autograd.grad(x.sum(), []))
+
+
+def deep_copies(lib: Any) -> Told:
+    x = lib.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    (x * 3).sum().backward()
+    same = copy.deepcopy(x)
+    yield same.tolist(), same.requires_grad, same.is_leaf, same.grad.tolist()
+    part, whole = copy.deepcopy([x.detach().t()[1:], x])
+    part.zero_()
+    yield whole.tolist(), part.shape, part.stride(), part.storage_offset(), x.tolist()
+    one, other = copy.deepcopy([x, x])
+    yield one is other
+    yield said(lambda: copy.deepcopy(x * 2))
+
+
+def flags_and_devices_that_are_none(lib: Any) -> Told:
+    yield said(lambda: setattr(lib.ones(1), "requires_grad", 1))
+    yield said(lambda: lib.ones(1).to("cuda"))
+    yield said(lambda: lib.ones(1).to(device="cuda"))
+
+
+def operands_that_are_no_tensors(lib: Any) -> Told:
+    x = lib.tensor([1.0, 2.0])
+    yield said(lambda: lib.exp(1.0))
+    yield said(lambda: lib.exp("a"))
+    yield said(lambda: lib.sum(3.0))
+    yield said(lambda: lib.add(x, "a"))
+    yield said(lambda: lib.mul(x, "a"))
+
+
+def named_results(lib: Any) -> Told:
+    x = lib.tensor([[1.0, 5.0], [4.0, 2.0]])
+    yield repr(x.max(0)), repr(x.sort()), repr(lib.topk(x, 1)), repr(lib.var_mean(x)), repr(lib.std_mean(x))
+
+
+def printed_nodes_without_derivative(lib: Any) -> Told:
+    y = lib.tensor([1.0, 5.0], requires_grad=True) // 2
+    yield repr(y), y.grad_fn.name()
+
+
+def printed_options_of_an_optimizer(lib: Any) -> Told:
+    p = lib.tensor([1.0], requires_grad=True)
+    optimizer = lib.optim.SGD([p], lr=lib.tensor(0.1))
+    yield repr(optimizer), repr(optimizer.param_groups), f"{p}", f"{p.sum()}", f"{p.sum():.2f}"
+    yield said(lambda: lib.optim.SGD([1]))
+
+
+def hooks_that_return_the_wrong_thing(lib: Any) -> Told:
+    class Returns:
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        def __call__(self, gradient: Any) -> Any:
+            return self.value
+
+    def named(gradient: Any) -> Any:
+        return lib.ones(3)
+
+    for hook in (named, lambda g: lib.ones(5), lambda g: 3, lambda g: g.to(lib.float64), Returns(lib.ones(3)), Returns("a")):
+        for leaf in (True, False):
+            x = lib.tensor([1.0], requires_grad=True)
+            y = x * 2
+            (x if leaf else y).register_hook(hook)
+            yield said(y.backward), x.grad
+
+
+def gradients_that_are_no_tensors(lib: Any) -> Told:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    for given in ([1.0, 2.0], 3, "a", (3.0,), (lib.ones(2), lib.ones(2)), [lib.ones(2)], [None], []):
+        yield said(lambda given=given: (x * 2).backward(given))
+        yield said(lambda given=given: (x * 2).sum().backward(given, inputs=x))
+    yield x.grad.tolist()
+    yield said(lambda: lib.autograd.backward([x.sum(), x.sum()], [lib.tensor(1.0)]))
+    yield said(lambda: x.sum().backward(inputs=lib.ones(2)))
+    yield said(lambda: lib.autograd.grad(x.sum(), lib.ones(2)))
+    yield said(lambda: setattr(x, "grad", 3))
+    unused = lib.tensor([0.5], requires_grad=True)
+    yield lib.autograd.grad(x.sum(), [unused], materialize_grads=True, create_graph=True)[0].requires_grad
+
+
+def conversions_to_python(lib: Any) -> Told:
+    for x in (lib.ones(2), lib.zeros(0), lib.tensor([[2.5]])):
+        for kind in (bool, int, float, complex):
+            yield said(lambda kind=kind, x=x: kind(x))
+        yield said(x.item)
+    yield said(lambda: lib.tensor([1, "a"])), said(lambda: lib.tensor([["a"]]))
+
+
+def what_a_tensor_does_not_let_change(lib: Any) -> Told:
+    x = lib.ones(2)
+    for name in ("is_leaf", "shape", "dtype", "device", "grad_fn", "output_nr", "_version", "_base", "ndim", "itemsize", "retains_grad"):
+        yield said(lambda name=name: setattr(x, name, 1))
+    yield said(lambda: x.__delitem__(0)), said(lambda: x.half_nonsense)
+
+
+def warnings_where_gradients_are_not_kept(lib: Any) -> Told:
+    x = lib.tensor([1.0], requires_grad=True)
+    y, kept, given = x * 2, x * 2, x * 2
+    kept.retain_grad()
+    given.grad = lib.ones(1)
+    for tensor in (x, y, x.view(1), kept, given, x.detach(), y):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield tensor.grad is None
+        yield [str(w.message).split(" (Triggered")[0] for w in caught]
+
+
 CASES = [
     leaf_moved_into_the_graph,
     gradient_of_inference_mode,
@@ -186,6 +308,18 @@ CASES = [
     stale_outputs_of_unbind_in_ops_without_a_derivative,
     results_written_before_their_backward,
     gradient_of_a_product_of_one_factor,
+    gradients_of_unused_inputs,
+    deep_copies,
+    flags_and_devices_that_are_none,
+    operands_that_are_no_tensors,
+    named_results,
+    printed_nodes_without_derivative,
+    printed_options_of_an_optimizer,
+    hooks_that_return_the_wrong_thing,
+    gradients_that_are_no_tensors,
+    conversions_to_python,
+    what_a_tensor_does_not_let_change,
+    warnings_where_gradients_are_not_kept,
 ]
 
 
@@ -206,3 +340,34 @@ def told(case: Callable[[Any], Told], lib: Any) -> list[Any]:
 def test_the_same_lines_tell_the_same(case: Callable[[Any], Told]) -> None:
     expected = told(case, torch)
     assert expected and told(case, refgrad) == expected
+
+
+def warned(action: Callable[[], Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        action()
+    return [str(w.message).split(" (Triggered")[0] for w in caught]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda x: float(x),
+        lambda x: float(x.detach()),
+        lambda x: int(x),
+        lambda x: x.item(),
+        lambda x: f"{x:.2f}",
+        lambda x: x.backward(create_graph=True),
+        lambda x: x.backward(),
+    ],
+)
+def test_warnings_given_once(action: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_errors, "_WARNED", set())
+    torch.set_warn_always(True)
+    try:
+        expected = warned(lambda: action(torch.tensor(1.0, requires_grad=True)))
+    finally:
+        torch.set_warn_always(False)
+    x = refgrad.tensor(1.0, requires_grad=True)
+    assert warned(lambda: action(x)) == expected
+    assert warned(lambda: action(x)) == []
