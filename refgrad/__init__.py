@@ -42,12 +42,13 @@ from refgrad._tensor import Size, Tensor, device
 
 bool = _dtypes.bool_
 float, double, half, long, int, short = (_dtypes.ALIASES[n] for n in ("float", "double", "half", "long", "int", "short"))
+get_rng_state, set_rng_state = default_generator.get_state, default_generator.set_state
 
 _attach.attach_methods()
 _attach.attach_functions(_sys.modules[__name__], "")
 
 from refgrad import autograd, linalg, nn, optim, special  # noqa: E402 - they are filled from the table too
-from refgrad._promotion import can_cast, is_floating_point, is_tensor, numel, result_type  # noqa: E402
+from refgrad._promotion import allclose, can_cast, finfo, iinfo, is_floating_point, is_tensor, isclose, numel, result_type  # noqa: E402
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from refgrad._dtypes import ALIASES, bfloat16, bool_, dtype, int8, uint8
 from refgrad._errors import error
 from refgrad._table import TABLE, compile_operator
 from refgrad._tensor import Tensor
@@ -37,6 +38,10 @@ OPERATORS = {
 }
 
 
+#: methods that are named after the dtype they cast to
+CASTS = {**ALIASES, "bfloat16": bfloat16, "bool": bool_, "char": int8, "byte": uint8}
+
+
 def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` as a binary operator: what it cannot take is left to the other operand."""
 
@@ -57,6 +62,18 @@ def attach_methods() -> None:
         if entry.symbol:
             _attach_operator(entry)
     _attach_reflected()
+    for name, kind in CASTS.items():
+        setattr(Tensor, name, _cast(name, kind))
+
+
+def _cast(name: str, kind: dtype) -> Callable[[Tensor], Tensor]:
+    """``x.float()`` and its like: ``x.to`` with the dtype in the name."""
+
+    def cast(self: Tensor) -> Any:
+        return TABLE["to"].public(self, kind)
+
+    cast.__name__ = name
+    return cast
 
 
 def _attach_operator(entry: Any) -> None:

@@ -184,6 +184,21 @@ class Tensor:
 
     element_size = lambda self: self._data.itemsize  # noqa: E731 - one expression, as a method
 
+    @fixed
+    def nbytes(self) -> int:
+        return self._data.size * self._data.itemsize
+
+    @fixed
+    def is_cpu(self) -> bool:
+        return True
+
+    @fixed
+    def is_cuda(self) -> bool:
+        return False
+
+    def is_signed(self) -> bool:
+        return self.dtype.is_signed
+
     def is_floating_point(self) -> bool:
         return self.dtype.category == _dtypes.FLOAT
 
@@ -281,6 +296,16 @@ class Tensor:
         out._data = self._data
         out._storage = Storage(self._data)
         return out
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        """The memory of another tensor, of any shape and dtype; the graph, the version and what the node saved by name stay."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        if self.requires_grad and value.dtype.category != _dtypes.FLOAT:
+            raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
+        version = 0 if self._storage is None else self._storage.version
+        self._data, self._exact, self._storage = value._data, value._exact, Storage(value._data, version)
 
     def untyped_storage(self) -> Storage:
         return own_storage(self)

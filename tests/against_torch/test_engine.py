@@ -293,6 +293,51 @@ def warnings_where_gradients_are_not_kept(lib: Any) -> Told:
         yield [str(w.message).split(" (Triggered")[0] for w in caught]
 
 
+def casts_by_name(lib: Any) -> Told:
+    x = lib.tensor([1.5, 2.0], requires_grad=True)
+    for name in ("float", "double", "half", "bfloat16", "int", "long", "short", "char", "byte", "bool"):
+        yield repr(getattr(x, name)()), getattr(x, name)() is x
+    yield x.is_cuda, x.is_cpu, x.nbytes, x.is_signed(), lib.zeros(1, dtype=lib.uint8).is_signed()
+
+
+def data_replaced(lib: Any) -> Told:
+    x = lib.tensor([1.0, 2.0], requires_grad=True)
+    y, z, given = x * x, x * 2, lib.full((2,), 5.0)
+    x.data = given
+    y.sum().backward()
+    given.zero_()
+    yield x.grad.tolist(), x.tolist(), x._version, x.is_leaf
+    z.data = lib.ones((5,))
+    yield repr(z)
+    yield said(lambda: setattr(x, "data", 3)), said(lambda: setattr(x, "data", lib.ones(2, dtype=lib.int64)))
+
+
+def closeness(lib: Any) -> Told:
+    nan, x = lib.tensor([float("nan"), float("inf")]), lib.tensor([1.0, 2.0], requires_grad=True)
+    for other in (x + 1e-5, x + 1e-4, x.to(lib.float64), lib.ones(3), 3, lib.tensor(1.0), nan):
+        yield said(lambda other=other: lib.allclose(x, other)), said(lambda other=other: lib.isclose(x, other))
+    yield lib.allclose(nan, nan), lib.allclose(nan, nan, equal_nan=True), lib.allclose(lib.tensor([10]), lib.tensor([11]), rtol=0.1)
+    yield x.isclose(x + 1).tolist(), x.allclose(x)
+    yield said(lambda: lib.allclose(x, x, rtol=-1)), said(lambda: lib.allclose(x, x, atol=-0.5)), lib.allclose(x, x, 0, 0)
+
+
+def limits_of_dtypes(lib: Any) -> Told:
+    for name in ("float16", "bfloat16", "float32", "float64"):
+        limits = lib.finfo(getattr(lib, name))
+        yield repr(limits), limits.bits, limits.max, limits.min, limits.eps, limits.tiny, limits.resolution
+    for name in ("uint8", "int8", "int16", "int32", "int64"):
+        yield repr(lib.iinfo(getattr(lib, name))), lib.iinfo(getattr(lib, name)).bits
+    yield repr(lib.finfo()), said(lambda: lib.finfo(lib.int8)), said(lambda: lib.iinfo(lib.float32))
+
+
+def random_state_set_again(lib: Any) -> Told:
+    lib.manual_seed(3)
+    state = lib.get_rng_state()
+    first = lib.rand(3).tolist()
+    lib.set_rng_state(state)
+    yield first == lib.rand(3).tolist(), first
+
+
 CASES = [
     leaf_moved_into_the_graph,
     gradient_of_inference_mode,
@@ -320,6 +365,11 @@ CASES = [
     conversions_to_python,
     what_a_tensor_does_not_let_change,
     warnings_where_gradients_are_not_kept,
+    casts_by_name,
+    data_replaced,
+    closeness,
+    limits_of_dtypes,
+    random_state_set_again,
 ]
 
 
