@@ -139,25 +139,9 @@ def _same_dtype(entry: Any, values: list[Any]) -> _dtypes.dtype:
     dtypes = [v.dtype for v in values if isinstance(v, Tensor)]
     for d in dtypes[1:]:
         if d is not dtypes[0]:
-            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {_c_name(dtypes[0])} != {_c_name(d)}")
+            first, other = (_dtypes.CPP_NAMES[kind.name] for kind in (dtypes[0], d))
+            raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {first} != {other}")
     return dtypes[0]
-
-
-_C_NAMES = {
-    "float32": "float",
-    "float64": "double",
-    "float16": "c10::Half",
-    "bfloat16": "c10::BFloat16",
-    "int64": "long long",
-    "int32": "int",
-    "int16": "short",
-    "int8": "signed char",
-    "uint8": "unsigned char",
-}
-
-
-def _c_name(d: _dtypes.dtype) -> str:
-    return _C_NAMES.get(d.name, d.name)
 
 
 # --- out of place ----------------------------------------------------------------------------------------------------------
@@ -497,7 +481,7 @@ def _refuse_before_memory(entry: Any, bound: tuple[Any, ...]) -> None:
             if not raised_in_kernel(raised):
                 raise
     if entry.casts_first and nominal.category > bound[0].dtype.category:
-        raise error("result_cast", result=_cast_name(nominal), output=_dtypes.CPP_NAMES[bound[0].dtype.name])
+        raise error("result_cast", result=nominal.scalar_type, output=_dtypes.CPP_NAMES[bound[0].dtype.name])
 
 
 def _refuse_arguments(entry: Any, bound: tuple[Any, ...]) -> None:
@@ -542,7 +526,7 @@ def inplace_result(entry: Any, bound: tuple[Any, ...]) -> np.ndarray:
         if shape != target._data.shape:
             raise error("inplace_broadcast", output=list(target._data.shape), broadcast=list(shape))
         if nominal.category > target.dtype.category:
-            raise error("result_cast", result=_cast_name(nominal), output=_cast_name(target.dtype))
+            raise error("result_cast", result=nominal.scalar_type, output=target.dtype.scalar_type)
     arguments, _ = prepare(entry, bound)
     result = np.asarray(_forward(entry, arguments, bound))
     if entry.inplace_refuses is not None and result.size:
@@ -561,16 +545,12 @@ def _broadcast_to(values: list[Any], shape: tuple[int, ...]) -> bool:
         return False
 
 
-def _cast_name(d: _dtypes.dtype) -> str:
-    return d.tensor_type.removesuffix("Tensor")
-
-
 def no_kernel(kernel: str, *categories: int) -> Callable[[_dtypes.dtype, list[Any]], None]:
     """For an entry's ``refuses``: torch's error for the dtypes of these categories, which its kernel of that name lacks."""
 
     def refuse(nominal: _dtypes.dtype, values: list[Any]) -> None:
         if nominal.category in categories:
-            raise error("no_kernel", kernel=kernel, dtype=_cast_name(nominal))
+            raise error("no_kernel", kernel=kernel, dtype=nominal.scalar_type)
 
     return refuse
 

@@ -14,7 +14,7 @@ BOOL, INT, FLOAT = 0, 1, 2  # torch's type categories, in the order in which the
 class dtype:
     """A torch dtype. Compares by identity, prints as ``torch.float32``."""
 
-    __slots__ = ("category", "eta", "itemsize", "largest", "name", "np", "tensor_type", "unit", "wide")
+    __slots__ = ("category", "eta", "itemsize", "largest", "name", "np", "scalar_type", "tensor_type", "unit", "wide")
 
     def __init__(self, name: str, np_dtype: Any, category: int, tensor_type: str, unit: float = 0.0, eta: float = 0.0) -> None:
         self.name = name
@@ -22,6 +22,7 @@ class dtype:
         self.category = category
         self.itemsize = self.np.itemsize
         self.tensor_type = tensor_type  # as torch's version errors name it
+        self.scalar_type = tensor_type.removesuffix("Tensor")  # as most errors name it: ``Long``, ``Float``
         self.unit = unit  # unit roundoff: half an ulp of 1
         self.eta = eta  # the smallest positive number
         self.largest = float(np.finfo(self.np).max) if name in ("float32", "float64", "float16") else 3.3895313892515355e38
@@ -73,6 +74,11 @@ CPP_NAMES: Final = {
     "int8": "signed char",
     "uint8": "unsigned char",
     "bool": "bool",
+}
+#: the same, where an error is about a number that does not fit
+ELEMENT_NAMES: Final = {
+    **CPP_NAMES,
+    **{name: f"{name}_t" for name in ("int8", "int16", "int64", "uint8")},
 }
 ALIASES: Final = {"float": float32, "double": float64, "half": float16, "long": int64, "int": int32, "short": int16}
 F16, BF16, F32, F64 = float16.np, bfloat16.np, float32.np, float64.np

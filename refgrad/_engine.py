@@ -290,12 +290,9 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
         if needed is not None and not _runs(task, node, grads):
             continue
         if node.__class__ is AccumulateGrad:
-            if grads[0] is not None and node.variable._node is not None:
-                raise error("leaf_in_graph")
-            if grads[0] is not None and node.variable._rg:
-                gradient = grads.pop()
-                accumulate(node.variable, gradient, task.create_graph)
-            grads = gradient = None
+            if grads[0] is not None:
+                _at_leaf(node.variable, grads, task.create_graph)
+            grads = None
             continue
         sent = list(node.apply(grads))
         grads = None
@@ -327,6 +324,14 @@ def _execute(task: _Task, roots: dict[Node, None]) -> None:
                 count += 1
                 heappush(ready, (-each.seq, count, each))
             alone = None
+
+
+def _at_leaf(leaf: Any, grads: list[Any], create_graph: bool) -> None:
+    if leaf._node is not None:
+        raise error("leaf_in_graph")
+    if leaf._rg:
+        gradient = grads.pop()
+        accumulate(leaf, gradient, create_graph)
 
 
 def _runs(task: _Task, node: Node, grads: list[Any]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from refgrad._dispatch import common_dtype
 from refgrad._dtypes import FLOAT, bfloat16, dtype, get_default_dtype
 from refgrad._errors import error
-from refgrad._tensor import _CPP_NAME, Tensor
+from refgrad._tensor import Tensor
 
 
 def result_type(tensor1: Any, tensor2: Any) -> dtype:
@@ -80,7 +80,7 @@ def _close(name: str, a: Any, b: Any, rtol: float, atol: float, equal_nan: bool)
         if not isinstance(value, Tensor):
             raise error("must_be_tensor", name=name, argument=argument, position=position, found=type(value).__name__)
     if a.dtype is not b.dtype:
-        raise RuntimeError(f"{_CPP_NAME[a.dtype.name]} did not match {_CPP_NAME[b.dtype.name]}")
+        raise RuntimeError(f"{a.dtype.scalar_type} did not match {b.dtype.scalar_type}")
     for bound, limit in (("rtol", rtol), ("atol", atol)):
         if limit < 0:
             raise RuntimeError(f"{bound} must be greater than or equal to zero, but got {limit:g}")

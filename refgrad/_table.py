@@ -39,78 +39,11 @@ class Op:
     def __init__(self, forward: Callable[..., Any], options: dict[str, Any]) -> None:
         self.forward = forward
         self.name: str = options.pop("name", None) or forward.__name__.rstrip("_")
-        self.signature = inspect.signature(forward)
-        self.params = tuple(self.signature.parameters)
-        tensors = options.pop("tensors", None)
-        self.tensors = tuple(p for p in self.params if (p in TENSOR_NAMES if tensors is None else p in tensors))
-        self.place = {p: i for i, p in enumerate(self.params)}
-        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in self.signature.parameters.values())
-        self.tensor_places = tuple(self.params.index(p) for p in self.tensors)
-        self.list_place = 0 if self.params and self.params[0] == "tensors" else None
-        self.where: str = options.pop("where", "")
-        self.also: tuple[str, ...] = options.pop("also", ())  # further modules below ``torch`` that have the function under the same name
-        unpromoted = options.pop("unpromoted", ())  # tensors whose dtype takes no part in promotion: conditions, class indices
-        self.promoted_places = tuple(self.place[p] for p in self.tensors if p not in unpromoted)
-        self.scalar_places = tuple(self.place[p] for p in options.pop("scalars", ()))  # Python numbers that take part at compute precision
-        self.rounded_places = tuple(
-            self.place[p] for p in options.pop("rounded", ())
-        )  # tensors: a Python number there is rounded to the dtype
-        # (nominal dtype, operands) -> None; raises for dtypes that torch has no kernel for
-        self.refuses: Any = options.pop("refuses", None)
-        # kernels may return 0 for a result below the normal range (times a function of the arguments)
-        self.flushes: Any = options.pop("flushes", False)
-        self.promote: str = options.pop("promote", "common")
-        # (dtype of the operands, bound arguments) -> dtype to compute in and to give
-        self.result_dtype: Any = options.pop("result_dtype", None)
-        self.direct: bool = options.pop("direct", self.promote in ("none", "bool"))
-        self.vjp: dict[str, Callable[..., Any]] = options.pop("vjp", None) or {}
-        self.outputs: tuple[str, ...] = options.pop("outputs", ("result",))
-        self.named_outputs: bool = options.pop("named_outputs", True)  # several outputs come as a named tuple
-        self.nondifferentiable: tuple[str, ...] = options.pop("nondifferentiable", ())
-        self.view: bool = options.pop("view", False)
-        self.variadic: str = options.pop("variadic", "")  # the argument that may be given as one sequence or as separate ints: view(2, 3)
-        self.multi: bool = options.pop("multi", False)  # a variable number of outputs (split, unbind)
-        self.composite: bool = options.pop("composite", False)
-        self.method: bool = options.pop("method", self.where in ("", "nn.functional:method"))
-        self.function: bool = options.pop("function", True)
-        self.inplace: bool = options.pop("inplace", False)
-        # the in-place form refuses operands that share memory with what it writes, even all of it
-        self.apart: bool = options.pop("apart", False)
-        self.number: str = options.pop("node", "0")
-        inplace_number: str = options.pop("inplace_node", self.number)  # where the in-place form has a node of its own
-        self.error: str = options.pop("error", "elementwise" if self.promote in ("common", "float") else "exact")
-        elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
-        # an elementwise kernel, whose result keeps operands' memory order
-        self.iterates: bool = options.pop("iterates", elementwise and not self.view and self.list_place is None)
-        # whose memory order an elementwise result takes first: "first first", "last first", one operand's name, or "contiguous"
-        self.memory_order: str = options.pop("memory_order", "first first")
-        self.ulps: Any = options.pop("ulps", None)
-        self.scale: Any = options.pop("scale", None)  # the magnitude an allowance is relative to, where it is not the result
-        self.accumulates: bool = options.pop("accumulates", False)
-        self.reason: str = options.pop("reason", "")
-        self.symbol: str = options.pop("symbol", "")
-        self.alias_if: Any = options.pop("alias_if", None)  # when the op returns its input itself or a view (reshape, contiguous)
-        self.wide_limit: Any = options.pop("wide", None)
-        self.exact: Any = options.pop("exact", None)  # (arguments of the call) -> (array, radius, nominal dtype) in the exact mode: casts
-        # made of differentiable ops in torch, so that a stale view's node is asked for
-        self.differentiated: bool = options.pop("differentiated", False)
-        self.checks_overlap: bool = options.pop("checks_overlap", True)  # an in-place form refuses memory that overlaps itself
-        # (bound arguments) -> whether the in-place form computes elsewhere and copies: then, and only then, it refuses memory that repeats
-        # itself
-        self.copies_over: Any = options.pop("copies_over", None)
-        # an in-place form raises what is wrong with its arguments before it looks at memory (never what is found element by element)
-        self.arguments_first: bool = options.pop("arguments_first", False)
-        self.inplace_refuses: Any = options.pop("inplace_refuses", None)  # as refuses, with the written dtype: kernels that only op_ lacks
-        self.casts_first: bool = options.pop("casts_first", False)  # an in-place form refuses a wider result type before it looks at memory
-        self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
-        self.moves: Any = options.pop(
-            "moves", None
-        )  # (argument, radius, result) -> how far the result moves, where that is no small radius
-        self.undecided: Any = options.pop("undecided", None)  # (arguments, radii) -> where the truth of balls may be either
-        self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be
-        self.number_only: tuple[str, ...] = options.pop("number_only", ())  # tensor names that this overload takes as Python numbers only
-        self.tensor_only: tuple[str, ...] = options.pop("tensor_only", ())
-        self.check: Any = options.pop("check", None)  # raises torch's errors before anything is computed
+        self._take_arguments(options)
+        self._take_dtypes(options)
+        self._take_results(options)
+        self._take_forms(options)
+        self._take_allowance(options)
         if options:
             raise TypeError(f"op {self.name}: unknown keyword {', '.join(options)}")
         if self.promote not in PROMOTIONS:
@@ -122,13 +55,95 @@ class Op:
         self.plain_names = _plain_names(self)
         self.sole_user = {s: _sole_user(self, s) for s in self.saves}
         self.node = _compile_node(self, self.number) if self.vjp else None
-        self.inplace_node = self.node if inplace_number == self.number else _compile_node(self, inplace_number)
+        self.inplace_node = self.node if self.inplace_number == self.number else _compile_node(self, self.inplace_number)
         self.python: Callable[..., Any] = forward
         self.public: Callable[..., Any] = forward
         self.inplace_python: Callable[..., Any] | None = None
         self.inplace_public: Callable[..., Any] | None = None
         self.result_tuple: Any = _result_tuple(self)
+
+    def _take_arguments(self, options: dict[str, Any]) -> None:
+        """What the signature says, and what the arguments must be."""
+        self.signature = inspect.signature(self.forward)
+        self.params = tuple(self.signature.parameters)
+        tensors = options.pop("tensors", None)
+        self.tensors = tuple(p for p in self.params if (p in TENSOR_NAMES if tensors is None else p in tensors))
+        self.place = {p: i for i, p in enumerate(self.params)}
+        self.positional = sum(p.kind is not p.KEYWORD_ONLY for p in self.signature.parameters.values())
         self._minimum = sum(p.default is p.empty for p in self.signature.parameters.values())
+        self.tensor_places = tuple(self.params.index(p) for p in self.tensors)
+        self.list_place = 0 if self.params and self.params[0] == "tensors" else None
+        self.variadic: str = options.pop("variadic", "")  # the argument that may be given as one sequence or as separate ints: view(2, 3)
+        self.types: dict[str, Any] = options.pop("types", {})  # what non-tensor arguments of an overload must be
+        self.number_only: tuple[str, ...] = options.pop("number_only", ())  # tensor names that this overload takes as Python numbers only
+        self.tensor_only: tuple[str, ...] = options.pop("tensor_only", ())
+        self.check: Any = options.pop("check", None)  # raises torch's errors before anything is computed
+
+    def _take_dtypes(self, options: dict[str, Any]) -> None:
+        """Which operands are promoted, to what, and what is refused."""
+        unpromoted = options.pop("unpromoted", ())  # tensors whose dtype takes no part in promotion: conditions, class indices
+        self.promoted_places = tuple(self.place[p] for p in self.tensors if p not in unpromoted)
+        self.scalar_places = tuple(self.place[p] for p in options.pop("scalars", ()))  # Python numbers that take part at compute precision
+        # tensors: a Python number there is rounded to the dtype
+        self.rounded_places = tuple(self.place[p] for p in options.pop("rounded", ()))
+        # (nominal dtype, operands) -> None; raises for dtypes that torch has no kernel for
+        self.refuses: Any = options.pop("refuses", None)
+        self.promote: str = options.pop("promote", "common")
+        # (dtype of the operands, bound arguments) -> dtype to compute in and to give
+        self.result_dtype: Any = options.pop("result_dtype", None)
+        self.direct: bool = options.pop("direct", self.promote in ("none", "bool"))
+
+    def _take_results(self, options: dict[str, Any]) -> None:
+        """The outputs, their derivatives, and how they lie in memory."""
+        self.vjp: dict[str, Callable[..., Any]] = options.pop("vjp", None) or {}
+        self.outputs: tuple[str, ...] = options.pop("outputs", ("result",))
+        self.named_outputs: bool = options.pop("named_outputs", True)  # several outputs come as a named tuple
+        self.nondifferentiable: tuple[str, ...] = options.pop("nondifferentiable", ())
+        self.view: bool = options.pop("view", False)
+        self.multi: bool = options.pop("multi", False)  # a variable number of outputs (split, unbind)
+        self.composite: bool = options.pop("composite", False)
+        self.error: str = options.pop("error", "elementwise" if self.promote in ("common", "float") else "exact")
+        elementwise = self.promote in ("common", "float", "bool") and self.error in ("elementwise", "exact")
+        # an elementwise kernel, whose result keeps operands' memory order
+        self.iterates: bool = options.pop("iterates", elementwise and not self.view and self.list_place is None)
+        # whose memory order an elementwise result takes first: "first first", "last first", one operand's name, or "contiguous"
+        self.memory_order: str = options.pop("memory_order", "first first")
+        self.alias_if: Any = options.pop("alias_if", None)  # when the op returns its input itself or a view (reshape, contiguous)
+        # made of differentiable ops in torch, so that a stale view's node is asked for
+        self.differentiated: bool = options.pop("differentiated", False)
+
+    def _take_forms(self, options: dict[str, Any]) -> None:
+        """Where the op is found, and what its in-place form minds."""
+        self.where: str = options.pop("where", "")
+        self.also: tuple[str, ...] = options.pop("also", ())  # further modules below ``torch`` that have the function under the same name
+        self.method: bool = options.pop("method", self.where in ("", "nn.functional:method"))
+        self.function: bool = options.pop("function", True)
+        self.symbol: str = options.pop("symbol", "")
+        self.number: str = options.pop("node", "0")
+        self.inplace: bool = options.pop("inplace", False)
+        self.inplace_number: str = options.pop("inplace_node", self.number)  # where the in-place form has a node of its own
+        self.apart: bool = options.pop("apart", False)  # it refuses operands that share memory with what it writes, even all of it
+        self.checks_overlap: bool = options.pop("checks_overlap", True)  # it refuses memory that overlaps itself
+        # (bound arguments) -> whether it computes elsewhere and copies: then, and only then, it refuses memory that repeats itself
+        self.copies_over: Any = options.pop("copies_over", None)
+        # it raises what is wrong with its arguments before it looks at memory (never what is found element by element)
+        self.arguments_first: bool = options.pop("arguments_first", False)
+        self.inplace_refuses: Any = options.pop("inplace_refuses", None)  # as refuses, with the written dtype: kernels that only op_ lacks
+        self.casts_first: bool = options.pop("casts_first", False)  # it refuses a wider result type before it looks at memory
+
+    def _take_allowance(self, options: dict[str, Any]) -> None:
+        """What a correct implementation may lose, and how the balls of operands become that of the result."""
+        self.ulps: Any = options.pop("ulps", None)
+        self.scale: Any = options.pop("scale", None)  # the magnitude an allowance is relative to, where it is not the result
+        self.accumulates: bool = options.pop("accumulates", False)
+        self.reason: str = options.pop("reason", "")
+        # kernels may return 0 for a result below the normal range (times a function of the arguments)
+        self.flushes: Any = options.pop("flushes", False)
+        self.exact: Any = options.pop("exact", None)  # (arguments of the call) -> (array, radius, nominal dtype) in the exact mode: casts
+        self.radius: Any = options.pop("radius", None)  # how the radii of balls propagate, where no general rule does it
+        # (argument, radius, result) -> how far the result moves, where that is no small radius
+        self.moves: Any = options.pop("moves", None)
+        self.undecided: Any = options.pop("undecided", None)  # (arguments, radii) -> where the truth of balls may be either
 
     def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether a call with these arguments is a call of this overload: by count, keyword names, and which are tensors."""

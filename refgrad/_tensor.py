@@ -20,7 +20,6 @@ from refgrad._storage import Storage, element_strides, storage_offset
 TABLE: dict[str, Any] = {}
 OK, UNDER_NO_GRAD, MULTI_OUTPUT, UNDER_INFERENCE = "ok", "no_grad", "multi_output", "inference"
 _HOOK_IDS = itertools.count()
-_CPP_NAME = {d.name: d.tensor_type.removesuffix("Tensor") for d in _dtypes.ALL}
 
 
 class Size(tuple[int, ...]):
@@ -280,7 +279,7 @@ class Tensor:
             if not isinstance(value, Tensor):
                 raise error("grad_no_tensor", found=type(value).__name__)
             if value._data.dtype is not self._data.dtype:
-                raise error("grad_wrong_type", grad=_CPP_NAME[value.dtype.name].lower(), dtype=_CPP_NAME[self.dtype.name])
+                raise error("grad_wrong_type", grad=value.dtype.scalar_type.lower(), dtype=self.dtype.scalar_type)
             if value._data.shape != self._data.shape:
                 raise error("grad_wrong_shape", grad=list(value._data.shape), size=list(self._data.shape))
         self._grad = value

@@ -77,7 +77,8 @@ record("select", draw=_select, dtypes=ALL)
 def _unfold(g: Any) -> Drawn:
     x = g.operand("unfold", ranks=(1, 4))
     dim = g.p.draw_integer(0, g.rank(x) - 1)
-    return [x, dim, g.p.draw_integer(0, g.shape_of(x)[dim]), g.p.draw_integer(1, 2)], {}
+    size = min(g.p.draw_integer(0, g.shape_of(x)[dim]), 64)  # every window is as many elements: those of a long vector would be its square
+    return [x, dim, size, g.p.draw_integer(1, 2)], {}
 
 
 record("unfold", draw=_unfold, dtypes=ALL, forms=("method",))

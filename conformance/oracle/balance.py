@@ -103,9 +103,7 @@ def _expected(
     made = []
     for node in reversed(judge.nodes):  # whatever used an out stands later in the list, so its contribution is there already
         here = [_flow(judge, judge.same_edge.get(slot, slot), flows, expected, create_graph) for slot, _ in node.outs]
-        if any(f is None and slot in judge.opaque and slot in flows for f, (slot, _) in zip(here, node.outs, strict=True)):
-            judge.unknown.update(slot for slot, _ in node.leaves)  # something flowed, and what it was cannot be said
-        if _untold(judge, node, arrived):
+        if _untold(judge, node, expected, arrived):
             judge.unknown.update(slot for slot, _ in node.leaves)
         if all(f is None for f in here):
             _judge_unseen(judge, index, node, expected, arrived)
@@ -176,10 +174,10 @@ def _balances(contributions: list[tuple[Node | None, Any]], got: np.ndarray) -> 
     return mid.shape == got.shape and OF[got.dtype].wide is mid.dtype and compare(mid, radius, got).bad is None
 
 
-def _untold(judge: Any, node: Node, arrived: dict[Slot, tuple[int, Arrival]]) -> bool:
+def _untold(judge: Any, node: Node, expected: dict[Slot, list[tuple[Node | None, Any]]], arrived: dict[Slot, tuple[int, Arrival]]) -> bool:
     """Whether something arrived at an opaque out of which it cannot be said what: elsewhere what arrived is seen, here it is reckoned."""
     outs = {judge.same_edge.get(slot, slot) for slot, _ in node.outs}
-    return not outs.isdisjoint(judge.opaque & judge.unknown & arrived.keys())
+    return any(s in judge.unknown or s not in expected for s in outs & judge.opaque & arrived.keys())
 
 
 def _vjp_node(
@@ -263,8 +261,7 @@ def _judge_slot(
         return
     comparison = compare(mid, radius, arrival.value)
     if comparison.bad is not None:
-        operands = [leaf._data for node, _ in contributions if node is not None for _, leaf in (*node.leaves, *node.outs)]
-        comparison = premature_overflow(comparison, mid, arrival.value, operands)
+        comparison = premature_overflow(comparison, mid, arrival.value, _operands(contributions))
         comparison = settle(judge, contributions, comparison, mid, arrival.value)
     judge.count(op, arrival.name, "grad", comparison, mid, arrival.value, dtype=OF[arrival.value.dtype].name)
     if comparison.bad is not None:
@@ -281,13 +278,17 @@ def _judge_opaque(judge: Any, index: int, slot: Slot, contributions: list[tuple[
     got = found[1].value
     if mid.shape == got.shape and np.isfinite(mid).all() and np.isfinite(radius).all():
         comparison = Comparison(np.asarray(~np.isfinite(got.astype(mid.dtype))), 0, got.size)
-        operands = [leaf._data for node, _ in contributions if node is not None for _, leaf in (*node.leaves, *node.outs)]
-        bad = premature_overflow(comparison, mid, got, operands).bad
+        bad = premature_overflow(comparison, mid, got, _operands(contributions)).bad
         if bad is not None and bad.any():
             reason = "the op's formula on the gradient that arrived at its output"
             judge.diverge(
                 index, _guilty(contributions), "grad", f"{slot[0]}@{slot[1]}", evidence(mid, radius, got, bad, reason), order=found[1].order
             )
+
+
+def _operands(contributions: list[tuple[Node | None, Any]]) -> list[np.ndarray]:
+    """What the ops that sent these computed with."""
+    return [leaf._data for node, _ in contributions if node is not None for _, leaf in (*node.leaves, *node.outs)]
 
 
 def _nonzero(contribution: Any) -> bool:

@@ -134,6 +134,7 @@ class Walk:
                 tensor.grad = None
         for table in (self.names, self.nodes, self.identities, self.last_bits, self.pending):
             table.clear()
+        self.last_value = None
 
     def step(self, index: int, statement: Statement) -> Observation:
         observation = Observation(index)
@@ -163,12 +164,6 @@ class Walk:
         if statement.observe:
             self.look(observation)
         return observation
-
-    def forget(self) -> None:
-        """Lets go of the tensors: they hold the hooks, which hold this walk, and a cycle through torch's graph is never freed."""
-        for table in (self.names, self.nodes, self.identities, self.last_bits):
-            table.clear()
-        self.last_value = None
 
     # --- hooks ----------------------------------------------------------------------------------------------------------
 
@@ -494,8 +489,4 @@ DO: dict[str, Callable[[Walk, Statement], None]] = {
 
 def walk(program: Program, engine: Engine, follow: list[Observation] | None = None) -> list[Observation]:
     """Runs the program on the engine. ``follow``: another run's observations, whose values this engine takes over after each statement."""
-    walking = Walk(engine, program, follow=follow)
-    try:
-        return walking.run()
-    finally:
-        walking.forget()
+    return Walk(engine, program, follow=follow).run()

@@ -10,10 +10,9 @@ import numpy as np
 
 from refgrad import _dtypes
 from refgrad._dispatch import broadcast_shapes, no_kernel
-from refgrad._dtypes import BOOL, FLOAT, INT
+from refgrad._dtypes import BOOL, ELEMENT_NAMES, FLOAT, INT
 from refgrad._errors import declare, error
 from refgrad._exact import own_radius
-from refgrad._ops.creation import KINDS
 from refgrad._ops.structure import to
 from refgrad._ops.unary import SELECTION, _mul_number, masked, undecided_truth, vendor, where, zeros_like
 from refgrad._ops.view import write_into
@@ -405,9 +404,9 @@ def fits(nominal: _dtypes.dtype, number: Any) -> None:
         limits = np.iinfo(nominal.np)
         low = limits.min if nominal.is_signed else -limits.max  # a negative number wraps around
         if not low <= number <= limits.max:
-            raise error("overflow", kind=KINDS[nominal.name])
+            raise error("overflow", kind=ELEMENT_NAMES[nominal.name])
     elif nominal.category == FLOAT and nominal.itemsize <= 4 and number is not None and nominal.largest < abs(number) < math.inf:
-        raise error("overflow", kind=KINDS[nominal.name])
+        raise error("overflow", kind=ELEMENT_NAMES[nominal.name])
 
 
 def _refuse_exponent(nominal: _dtypes.dtype, values: list[Any]) -> None:

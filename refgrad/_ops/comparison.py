@@ -91,7 +91,7 @@ def equal(input, other):
 
 def _check_condition(condition: Any, input: Any, other: Any) -> None:
     if condition.dtype.category != BOOL and condition.dtype is not _dtypes.uint8:
-        raise error("where_condition", dtype=condition.dtype.tensor_type.removesuffix("Tensor"))
+        raise error("where_condition", dtype=condition.dtype.scalar_type)
 
 
 @op(

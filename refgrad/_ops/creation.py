@@ -15,8 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from refgrad import _dtypes, _exact, _tensor
-from refgrad._dispatch import _c_name
-from refgrad._dtypes import BOOL, FLOAT, INT, OF, narrow, promote_types, scalar_dtype
+from refgrad._dtypes import BOOL, ELEMENT_NAMES, FLOAT, INT, OF, narrow, promote_types, scalar_dtype
 from refgrad._errors import declare, error
 from refgrad._storage import overlaps_itself
 from refgrad._table import TABLE, op
@@ -40,13 +39,6 @@ declare("not_implemented_dtype", NotImplementedError, "\"{kernel}\" not implemen
 #: names of the functions here that draw random numbers
 RANDOM: Final[set[str]] = set()
 _MISSING: Final[Any] = object()
-#: a dtype's name -> its element type, as errors about numbers that do not fit name it
-KINDS: Final = {f"{n}": f"{n}_t" for n in ("int8", "int16", "int64", "uint8")} | {
-    "int32": "int",
-    "float32": "float",
-    "float16": "c10::Half",
-    "bfloat16": "c10::BFloat16",
-}
 
 
 def creation(random: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -305,7 +297,7 @@ def _number(value: Any, dtype: _dtypes.dtype) -> Any:
 
 def fitted(value: Any, dtype: _dtypes.dtype) -> Any:
     """A Python number as a kernel's argument of an integer dtype. Raises torch's error for what does not fit."""
-    return _fitted(value, dtype, KINDS.get(dtype.name, dtype.name))
+    return _fitted(value, dtype, ELEMENT_NAMES[dtype.name])
 
 
 def scalar_for(array: np.ndarray, value: Any) -> np.ndarray:
@@ -316,7 +308,7 @@ def scalar_for(array: np.ndarray, value: Any) -> np.ndarray:
     if d.category != FLOAT:
         return np.asarray(fitted(value, d), array.dtype)
     if abs(value) > d.largest:
-        raise error("value_overflow", kind=_c_name(d))
+        raise error("value_overflow", kind=ELEMENT_NAMES[d.name])
     return narrow(np.asarray(value, np.float64), d.np)
 
 
@@ -418,7 +410,7 @@ def _filled(array: np.ndarray, value: Any) -> np.ndarray:
         array[...] = fitted(value, nominal)
         return array
     if nominal.largest < abs(value) < math.inf and (nominal.itemsize > 2 or array.size != 1):  # torch fills one element without looking
-        raise error("value_overflow", kind=KINDS[nominal.name])
+        raise error("value_overflow", kind=ELEMENT_NAMES[nominal.name])
     array[...] = narrow(np.asarray(value, np.float64), nominal.np)
     return array
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from refgrad import _dtypes
-from refgrad._dispatch import _c_name, broadcast_shapes
-from refgrad._dtypes import CPP_NAMES, FLOAT, OF, narrow
+from refgrad._dispatch import broadcast_shapes
+from refgrad._dtypes import CPP_NAMES, ELEMENT_NAMES, FLOAT, OF, narrow
 from refgrad._errors import declare, error
 from refgrad._ops.creation import empty_as, scalar_for
 from refgrad._ops.reduction import DIM
@@ -165,7 +165,7 @@ declare("topk_bool", RuntimeError, "topk does not support bool dtypes on CPU")
 
 def _kind(array: np.ndarray) -> str:
     """A dtype as torch's messages name it: ``Long``, ``Float``."""
-    return OF[array.dtype].tensor_type.removesuffix("Tensor") if array.dtype in OF else str(array.dtype)
+    return OF[array.dtype].scalar_type if array.dtype in OF else str(array.dtype)
 
 
 def _clone(input: np.ndarray) -> np.ndarray:
@@ -563,7 +563,7 @@ def _as_value(input: Tensor, value: Any) -> Tensor:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, complex):
-        raise error("value_overflow", kind=_c_name(input.dtype))
+        raise error("value_overflow", kind=ELEMENT_NAMES[input.dtype.name])
     if not isinstance(value, (bool, int, float)):
         raise error("setitem_kind", kind=type(value).__name__, tensor=input.dtype.tensor_type)
     return make(scalar_for(input._data, value))

@@ -72,10 +72,6 @@ declare("kl_div_integers", RuntimeError, "kl_div: Integral inputs not supported.
 _PRIVATE = {"function": False, "method": False}
 
 
-def _short(dtype: _dtypes.dtype) -> str:
-    return dtype.tensor_type.removesuffix("Tensor")
-
-
 # --- what all of them share -------------------------------------------------------------------------------------------
 
 
@@ -359,7 +355,7 @@ def _huber_backward(grad_output, input, target, reduction, delta):
 def _refuse_huber(nominal: _dtypes.dtype, values: list[Any]) -> None:
     """The result has the input's dtype, whatever the target's is."""
     if values[0].dtype.category < nominal.category:
-        raise error("result_cast", result=_short(nominal), output=_short(values[0].dtype))
+        raise error("result_cast", result=nominal.scalar_type, output=values[0].dtype.scalar_type)
     no_kernel("huber_cpu", BOOL, INT)(nominal, values)
 
 
@@ -400,7 +396,7 @@ _BCE = {"unpromoted": ("weight", "pos_weight")}
 
 def _check_same(grad_output: Any, input: Any, target: Any, *others: Any) -> None:
     if target.dtype is not input.dtype:
-        raise error("found_dtype", found=_short(target.dtype), expected=_short(input.dtype))
+        raise error("found_dtype", found=target.dtype.scalar_type, expected=input.dtype.scalar_type)
 
 
 def _times(weight: Any, value: np.ndarray) -> np.ndarray:
@@ -584,7 +580,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     if target.dtype.category == BOOL and input.dtype.category == FLOAT:
         raise error("sub_two_bools")
     if input.dtype.category == FLOAT and target.dtype.category != FLOAT:
-        raise error("result_cast", result=_short(input.dtype), output=_short(target.dtype))
+        raise error("result_cast", result=input.dtype.scalar_type, output=target.dtype.scalar_type)
     return _binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)
 
 
@@ -674,12 +670,12 @@ def _nll_backward_radius(arguments, radii, results, nominal):
 
 def _check_classes(input: Any, target: Any, weight: Any, reduction: str, ignore_index: int, key: str = "nll_weight") -> None:
     if target.dtype.name not in ("int64", "uint8"):
-        raise error("nll_target_dtype", dtype=_short(target.dtype))
+        raise error("nll_target_dtype", dtype=target.dtype.scalar_type)
     count = input._data.shape[_class_axis(input._data)]
     if weight is not None and weight._data.shape != (count,):
         raise error(key, count=count, shape=list(weight._data.shape))
     if weight is not None and input.dtype.category == FLOAT and weight.dtype is not input.dtype:
-        raise error("nll_weight_dtype", input=_short(input.dtype), weight=_short(weight.dtype))
+        raise error("nll_weight_dtype", input=input.dtype.scalar_type, weight=weight.dtype.scalar_type)
     bad = target._data[(target._data != ignore_index) & ((target._data < 0) | (target._data >= count))]
     if bad.size:
         raise error("nll_bounds", target=int(bad.reshape(-1)[0]))
@@ -847,7 +843,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
         raise error("cross_entropy_smoothing", smoothing=label_smoothing)
     if input._data.shape == target._data.shape:
         if target.dtype.category != FLOAT:
-            raise error("cross_entropy_target", dtype=_short(target.dtype))
+            raise error("cross_entropy_target", dtype=target.dtype.scalar_type)
         if ignore_index >= 0:
             raise error("cross_entropy_ignore")
         return _probability_loss(input, target, weight, reduction, label_smoothing)

@@ -62,10 +62,6 @@ declare(
 )
 
 
-def _cpp(d: _dtypes.dtype) -> str:
-    return d.tensor_type.removesuffix("Tensor")
-
-
 def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
@@ -126,7 +122,7 @@ def _check_bmm(batch1: np.ndarray, batch2: np.ndarray) -> None:
     accumulates=True,
     ulps=inner_ulps,
     reason=_PRODUCT_REASON,
-    refuses=_refuses("bmm", _check_bmm, lambda a, b: error("scalar_type", a=_cpp(a), b=_cpp(b))),
+    refuses=_refuses("bmm", _check_bmm, lambda a, b: error("scalar_type", a=a.scalar_type, b=b.scalar_type)),
     vjp=dict(input=lambda grad, mat2: grad.bmm(mat2.transpose(1, 2)), mat2=lambda grad, input: input.transpose(1, 2).bmm(grad)),
 )
 def bmm(input, mat2):
@@ -147,7 +143,7 @@ def _check_mv(mat: np.ndarray, vec: np.ndarray) -> None:
     accumulates=True,
     ulps=inner_ulps,
     reason=_PRODUCT_REASON,
-    refuses=_refuses("addmv_impl_cpu", _check_mv, lambda a, b: error("addmv_dtype", a=_cpp(b), b=_cpp(a), c=_cpp(b))),
+    refuses=_refuses("addmv_impl_cpu", _check_mv, lambda a, b: error("addmv_dtype", a=b.scalar_type, b=a.scalar_type, c=b.scalar_type)),
     vjp=dict(input=lambda grad, vec: TABLE["outer"].public(grad, vec), vec=lambda grad, input: input.t().mv(grad)),
 )
 def mv(input, vec):
@@ -168,7 +164,7 @@ def _check_dot(a: np.ndarray, b: np.ndarray) -> None:
     accumulates=True,
     ulps=inner_ulps,
     reason=_PRODUCT_REASON,
-    refuses=_refuses("dot", _check_dot, lambda a, b: error("dot_dtype", a=_cpp(a), b=_cpp(b))),
+    refuses=_refuses("dot", _check_dot, lambda a, b: error("dot_dtype", a=a.scalar_type, b=b.scalar_type)),
     vjp=dict(input=lambda grad, tensor: grad * tensor, tensor=lambda grad, input: grad * input),
 )
 def dot(input, tensor):
@@ -207,7 +203,7 @@ def _product(a: np.ndarray, b: np.ndarray, beta: Any) -> np.ndarray:
     if not a.shape[-1] and beta != 0 and a.dtype.kind in "iub" and a.shape[-2] * b.shape[-1]:
         factor, dtype = _dtypes.scalar_dtype(beta), _dtypes.OF[a.dtype]
         if factor.category > dtype.category:
-            raise error("result_cast", result=_cpp(factor), output=_cpp(dtype))
+            raise error("result_cast", result=factor.scalar_type, output=dtype.scalar_type)
     return np.ascontiguousarray(np.matmul(a, b))
 
 
@@ -260,7 +256,7 @@ def _check_expand(input: Any, target: tuple[int, ...]) -> None:
 def _check_addmm(input: Any, mat1: Any, mat2: Any, beta: Any, alpha: Any) -> None:
     for which, t in (("self", input), ("mat1", mat1)):
         if t.dtype is not mat2.dtype:
-            raise error("addmm_dtype", which=which, a=_cpp(t.dtype), b=_cpp(mat2.dtype))
+            raise error("addmm_dtype", which=which, a=t.dtype.scalar_type, b=mat2.dtype.scalar_type)
     for which, t in (("mat1", mat1), ("mat2", mat2)):
         if t._data.ndim != 2:
             raise error("product_matrix_dims", which=which, ndim=t._data.ndim)
@@ -327,7 +323,7 @@ def _check_addmv(input: Any, mat: Any, vec: Any, beta: Any, alpha: Any) -> None:
     if mat._data.shape[1] != vec._data.shape[0] or size not in (1, rows):
         raise error("mv_shapes", result=size, mat=_by(mat._data.shape), vec=vec._data.shape[0])
     if not input.dtype is mat.dtype is vec.dtype:
-        raise error("addmv_dtype", a=_cpp(input.dtype), b=_cpp(mat.dtype), c=_cpp(vec.dtype))
+        raise error("addmv_dtype", a=input.dtype.scalar_type, b=mat.dtype.scalar_type, c=vec.dtype.scalar_type)
     _no_bool("addmv_impl_cpu", mat, vec)
 
 
@@ -361,7 +357,7 @@ def _check_baddbmm(input: Any, batch1: Any, batch2: Any, beta: Any, alpha: Any) 
         )
     _check_bmm(a, b)
     if batch1.dtype is not batch2.dtype:
-        raise error("scalar_type", a=_cpp(batch1.dtype), b=_cpp(batch2.dtype))
+        raise error("scalar_type", a=batch1.dtype.scalar_type, b=batch2.dtype.scalar_type)
     _check_expand(input, (a.shape[0], a.shape[1], b.shape[2]))
     _no_bool("baddbmm" if _batches_are_small(a, b) else "addmm_impl_cpu_", batch1, batch2)
 

@@ -95,11 +95,6 @@ def contiguous(array: Any) -> Any:
     return array if array.flags.c_contiguous else array.copy()
 
 
-def cpp_name(d: _dtypes.dtype) -> str:
-    """A dtype as torch's messages name it: ``Long``, ``Float``."""
-    return d.tensor_type.removesuffix("Tensor")
-
-
 # --- allowances ------------------------------------------------------------------------------------------------------------------
 
 
@@ -129,14 +124,14 @@ def sum_dtype(nominal: _dtypes.dtype, bound: tuple[Any, ...]) -> _dtypes.dtype:
     if given is None:
         return nominal if nominal.category == FLOAT else _dtypes.int64
     if given.category != FLOAT and isinstance(bound[0], Tensor) and bound[0].requires_grad and MODE.mode == GRAD:
-        raise error("autograd_dtype", dtype=cpp_name(given))
+        raise error("autograd_dtype", dtype=given.scalar_type)
     return given
 
 
 def _mean_dtype(nominal: _dtypes.dtype, bound: tuple[Any, ...]) -> _dtypes.dtype:
     given = _dtypes.as_dtype(bound[-1])
     if (given or nominal).category != FLOAT:
-        raise error("mean_dtype", which="Input" if given is None else "Optional", dtype=cpp_name(given or nominal))
+        raise error("mean_dtype", which="Input" if given is None else "Optional", dtype=(given or nominal).scalar_type)
     return given or nominal
 
 
@@ -727,14 +722,14 @@ declare(
 
 def _norm_dtype(nominal: _dtypes.dtype, bound: tuple[Any, ...]) -> _dtypes.dtype:
     if nominal.category != FLOAT:
-        raise error("norm_input", dtype=cpp_name(nominal))
+        raise error("norm_input", dtype=nominal.scalar_type)
     given = _dtypes.as_dtype(bound[-1])
     if given is None:
         return nominal
     if given.category != FLOAT:
-        raise error("norm_dtype", dtype=cpp_name(given))
+        raise error("norm_dtype", dtype=given.scalar_type)
     if _dtypes.promote_types(nominal, given) is not given:
-        raise error("norm_narrows", input=cpp_name(nominal), dtype=cpp_name(given))
+        raise error("norm_narrows", input=nominal.scalar_type, dtype=given.scalar_type)
     return given
 
 
