@@ -138,7 +138,7 @@ def _judge_unseen(
 ) -> None:
     """No hook ran at a node's outs, though gradients were sent there and came out behind it."""
     outs, behind = ([judge.same_edge.get(s, s) for s, _ in ends] for ends in (node.outs, node.leaves))
-    sent = [s for s in outs if s[0] != "@" and s in expected and s not in judge.unknown and s not in judge.opaque]
+    sent = [s for s in outs if s[0] != "@" and s in expected and s not in judge.unknown]
     if sent and any(s in arrived and s not in expected for s in behind):
         name, number = sent[0]
         found = Evidence("a hook runs", "none runs", "a hook runs once per gradient, until it is removed")
